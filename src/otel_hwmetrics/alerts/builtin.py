@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules that come with the package: one row each; thresholds and durations are options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opentelemetry.semconv._incubating.attributes.cpu_attributes import CpuModeValues
+from opentelemetry.semconv._incubating.attributes.system_attributes import SystemMemoryStateValues
+
+from otel_hwmetrics.alerts.conditions import Condition, Level, Rule, Severity, ShareOf, Side
+from otel_hwmetrics.catalog import gpu, system
+from otel_hwmetrics.config import Config
+
+
+@dataclass(frozen=True)
+class Row:
+    """A rule before its options are known; the fields are those of `Rule`."""
+
+    name: str
+    severity: Severity
+    condition: Condition
+    side: Side
+    slack: float
+    message: str
+
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "gpu_memory_pressure",
+        Severity.WARNING,
+        Level(gpu.MEMORY_UTILIZATION),
+        Side.ABOVE,
+        slack=0.05,
+        message="{device}: {value} of its memory is used (above {threshold}). An out-of-memory error is near: a "
+        "smaller batch, gradient accumulation or activation checkpointing would make room.",
+    ),
+    Row(
+        "gpu_hot",
+        Severity.WARNING,
+        Level(gpu.TEMPERATURE),
+        Side.ABOVE,
+        slack=2.0,
+        message="{device} is at {value} (above {threshold}). It will slow itself down before it takes harm: check "
+        "its cooling and its neighbours.",
+    ),
+    Row(
+        "gpu_power_limit",
+        Severity.INFO,
+        ShareOf(gpu.POWER, gpu.POWER_LIMIT),
+        Side.ABOVE,
+        slack=0.05,
+        message="{device} draws {value} of the power it is held to (above {threshold}): its clocks are limited by "
+        "power. Usual in dense training; if not wanted, raise the limit.",
+    ),
+    Row(
+        "gpu_underused",
+        Severity.WARNING,
+        Level(gpu.UTILIZATION),
+        Side.BELOW,
+        slack=0.05,
+        message="{device} is busy {value} of the time (below {threshold}). It may be waiting for data, for the CPU "
+        "or for other ranks.",
+    ),
+    Row(
+        "gpu_idle",
+        Severity.CRITICAL,
+        Level(gpu.UTILIZATION),
+        Side.BELOW,
+        slack=0.0,
+        message="{device} has done next to nothing ({value} of the time, below {threshold}): the job may hang, or "
+        "does not use this GPU.",
+    ),
+    Row(
+        "host_memory_pressure",
+        Severity.WARNING,
+        Level(system.MEMORY_UTILIZATION, {system.MEMORY_STATE: SystemMemoryStateValues.USED.value}),
+        Side.ABOVE,
+        slack=0.05,
+        message="{value} of the host's memory is used (above {threshold}). The kernel may soon kill a process: fewer "
+        "data-loading workers or smaller caches would make room.",
+    ),
+    Row(
+        "io_bottleneck",
+        Severity.WARNING,
+        Level(system.CPU_UTILIZATION, {system.CPU_MODE: CpuModeValues.IOWAIT.value}),
+        Side.ABOVE,
+        slack=0.1,
+        message="The CPUs spend {value} of their time waiting for I/O (above {threshold}): storage is too slow for "
+        "what is asked of it. More prefetching, larger reads or a faster disk would help.",
+    ),
+)
+
+
+def rules(config: Config) -> tuple[Rule, ...]:
+    """The rules that are switched on, with their thresholds and durations from the options."""
+    if not config.alerts:
+        return ()
+    return tuple(
+        Rule(
+            row.name,
+            row.severity,
+            row.condition,
+            row.side,
+            threshold=getattr(config, f"alert_{row.name}_threshold"),
+            slack=row.slack,
+            for_seconds=getattr(config, f"alert_{row.name}_for"),
+            message=row.message,
+        )
+        for row in ROWS
+        if getattr(config, f"alert_{row.name}")
+    )

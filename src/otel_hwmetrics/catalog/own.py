@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ourselves: what we cost, what we missed, and what our alerts say.
+
+The conventions have none of these, so all of them are below ``hwmetrics.``.
+"""
+
+from __future__ import annotations
+
+from opentelemetry.semconv.attributes import error_attributes
+
+from otel_hwmetrics.catalog import gpu
+from otel_hwmetrics.model import Kind, Metric, Origin, Unit
+
+SOURCE = "hwmetrics.source"
+PLACE = "hwmetrics.internal.place"
+ERROR_TYPE = error_attributes.ERROR_TYPE
+
+ALERT_EVENT = "hwmetrics.alert"
+"""Name of the event, on spans and as a log record, that tells of an alert's transition."""
+ALERT_RULE = "hwmetrics.alert.rule"
+ALERT_STATE = "hwmetrics.alert.state"
+ALERT_SEVERITY = "hwmetrics.alert.severity"
+ALERT_VALUE = "hwmetrics.alert.value"
+ALERT_THRESHOLD = "hwmetrics.alert.threshold"
+ALERT_UNIT = "hwmetrics.alert.unit"
+ALERT_MESSAGE = "hwmetrics.alert.message"
+ALERT_DURATION = "hwmetrics.alert.duration"
+
+SOURCE_UP = Metric(
+    "hwmetrics.source.up",
+    Kind.UP_DOWN_COUNTER,
+    Unit.RATIO,
+    "Whether the source gave its readings when last asked: 1 yes, 0 no.",
+    attributes=(SOURCE,),
+    integer=True,
+)
+SOURCE_READ_TIME = Metric(
+    "hwmetrics.source.read.time",
+    Kind.COUNTER,
+    Unit.SECOND,
+    "Time spent reading the source.",
+    attributes=(SOURCE,),
+    origin=Origin.ZERO,
+)
+READINGS_LOST = Metric(
+    "hwmetrics.source.readings.lost",
+    Kind.COUNTER,
+    Unit.READING,
+    "Readings that were asked for and not had, other than those that the device does not support.",
+    attributes=(SOURCE, ERROR_TYPE),
+    integer=True,
+    origin=Origin.ZERO,
+)
+SAMPLING_TIME = Metric(
+    "hwmetrics.sampling.time",
+    Kind.COUNTER,
+    Unit.SECOND,
+    "CPU time that the sampling thread has spent: reading, judging and telling.",
+    origin=Origin.ZERO,
+)
+INTERNAL_ERRORS = Metric(
+    "hwmetrics.internal.errors",
+    Kind.COUNTER,
+    Unit.ERROR,
+    "Unforeseen faults of otel_hwmetrics itself that were passed over.",
+    attributes=(PLACE,),
+    integer=True,
+    origin=Origin.ZERO,
+)
+ALERT_ACTIVE = Metric(
+    "hwmetrics.alert.active",
+    Kind.UP_DOWN_COUNTER,
+    Unit.ALERT,
+    "Whether the alert is in this state on this device: 1 yes, 0 no; absent while nothing could be read.",
+    attributes=(ALERT_RULE, ALERT_SEVERITY, ALERT_STATE, gpu.HW_ID, gpu.GPU_INDEX),
+    integer=True,
+)
+ALERT_TRANSITIONS = Metric(
+    "hwmetrics.alert.transitions",
+    Kind.COUNTER,
+    Unit.TRANSITION,
+    "Alerts that began to fire or were resolved, by the state they entered.",
+    attributes=(ALERT_RULE, ALERT_SEVERITY, ALERT_STATE),
+    integer=True,
+    origin=Origin.ZERO,
+)
+
+METRICS: tuple[Metric, ...] = (
+    SOURCE_UP,
+    SOURCE_READ_TIME,
+    READINGS_LOST,
+    SAMPLING_TIME,
+    INTERNAL_ERRORS,
+    ALERT_ACTIVE,
+    ALERT_TRANSITIONS,
+)

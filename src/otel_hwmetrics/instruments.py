@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows to observable instruments. A callback only formats what the sampler has; it reads no hardware.
+
+The SDK cannot take an instrument back, and drops the callbacks of one that is made twice
+(https://github.com/open-telemetry/opentelemetry-python/issues/2454). So the instruments of a meter provider are made
+once, and ask a feed; without a feed they yield nothing, and nothing is exported.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+
+from otel_hwmetrics import __version__, ranks
+from otel_hwmetrics._guard import guard
+from otel_hwmetrics.catalog import METRICS, SCHEMA_URL, process
+from otel_hwmetrics.model import Attribute, Kind, Metric, Snapshot
+from otel_hwmetrics.windows import Sample, between
+
+
+class Feed(NamedTuple):
+    """Where samples come from.
+
+    Attributes:
+        fresh: Gives a sample for this export; None when there is none to be had.
+        first: Gives the first sample after `instrument()`, which the first export's window reaches back to.
+    """
+
+    fresh: Callable[[], Sample | None]
+    first: Callable[[], Sample | None]
+
+
+_OF_THIS_PROCESS = {metric.name for metric in process.METRICS}
+
+
+class Collections:
+    """Tells one collection of the SDK from the next, and gives each its snapshot.
+
+    The SDK calls every callback once for every collection of every reader, one collection after the other, and tells
+    the callbacks nothing of either. So a collection is new when a callback is called that the last one had already.
+    Each reader's window reaches back to its own last collection; it is told by its thread, which a periodic reader
+    has for life. Whoever has not collected before (a scrape on a new thread, a `force_flush`) gets the time since
+    anybody's last collection.
+    """
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._served: set[str] = set()
+        self._snapshot: Snapshot | None = None
+        self._last: Sample | None = None
+        self._last_of: weakref.WeakKeyDictionary[threading.Thread, Sample] = weakref.WeakKeyDictionary()
+        self._begun = False
+
+    def snapshot_for(self, metric: Metric) -> Snapshot | None:
+        """The snapshot of the collection that asks for this metric. Called under the SDK's lock."""
+        if not self._begun or metric.name in self._served:
+            self._begun = True
+            self._served.clear()
+            self._snapshot = self._collect()
+        self._served.add(metric.name)
+        return self._snapshot
+
+    def _collect(self) -> Snapshot | None:
+        sample = self._feed.fresh()
+        if sample is None:
+            return None
+        thread = threading.current_thread()
+        earlier = self._last_of.get(thread, self._last or self._feed.first())
+        self._last_of[thread] = self._last = sample
+        return between(earlier, sample)
+
+
+class Instruments:
+    """Every row's instrument on one meter provider."""
+
+    def __init__(self, provider: MeterProvider, meter_provider: Callable[[], MeterProvider]) -> None:
+        """Make them. Takes the SDK's lock for each, so it may wait for a collection that is under way.
+
+        Args:
+            provider: Where they are made.
+            meter_provider: Gives the real provider behind it, once there is one.
+        """
+        self._meter_provider = meter_provider
+        self._collections: Collections | None = None
+        self._identity: dict[str, Attribute] | None = None
+        meter = provider.get_meter("otel_hwmetrics", __version__, SCHEMA_URL)
+        create = {
+            Kind.COUNTER: meter.create_observable_counter,
+            Kind.UP_DOWN_COUNTER: meter.create_observable_up_down_counter,
+            Kind.GAUGE: meter.create_observable_gauge,
+        }
+        for metric in METRICS:
+            callback = partial(self._observe, metric)
+            create[metric.kind](metric.name, [callback], unit=metric.unit.value, description=metric.description)
+
+    def feed(self, feed: Feed | None) -> None:
+        """Show what this feed gives; None: show nothing."""
+        self._collections = Collections(feed) if feed is not None else None
+        self._identity = None
+
+    def _observe(self, metric: Metric, _: CallbackOptions) -> Iterable[Observation]:
+        collections = self._collections
+        observations: list[Observation] = []
+        if collections is not None:
+            with guard(f"showing {metric.name}"):
+                snapshot = collections.snapshot_for(metric)
+                if snapshot is not None:
+                    observations = list(self._format(metric, snapshot))
+        return observations
+
+    def _format(self, metric: Metric, snapshot: Snapshot) -> Iterable[Observation]:
+        extra = self._process_identity() if metric.name in _OF_THIS_PROCESS else {}
+        for reading in snapshot.of(metric):
+            value = round(reading.value) if metric.integer else float(reading.value)
+            yield Observation(value, {**reading.attributes, **extra})
+
+    def _process_identity(self) -> dict[str, Attribute]:
+        """What the Resource does not tell of this process. Asked when metrics flow, for by then the provider is real."""
+        if self._identity is None:
+            self._identity = ranks.missing_from(resource_attributes(self._meter_provider()))
+        return self._identity
+
+
+def resource_attributes(provider: MeterProvider) -> dict[str, object] | None:
+    """The attributes of a meter provider's Resource; None when it cannot be seen.
+
+    The SDK's MeterProvider has no public way to its Resource (its TracerProvider has), so the private one is tried,
+    and not found means not told.
+    """
+    resource = getattr(getattr(provider, "_sdk_config", None), "resource", None)
+    attributes = getattr(resource, "attributes", None)
+    return dict(attributes) if attributes is not None else None
+
+
+_lock = threading.Lock()
+_made: weakref.WeakKeyDictionary[MeterProvider, Instruments] = weakref.WeakKeyDictionary()
+
+
+def instruments_of(provider: MeterProvider | None) -> list[Instruments]:
+    """The instruments to feed so that this provider (the global one by default) shows them; made at first asking.
+
+    More than one where the API's proxy was there first: what was made on it lives on in the real provider, and there
+    the SDK keeps the first of two equal instruments, so both are fed and one of them is heard.
+    """
+    current = metrics.get_meter_provider()
+    target = provider or current
+    with _lock:
+        wanted = [target]
+        if target is current:
+            wanted += [known for known in _made if known is not target and _is_proxy(known)]
+        for each in wanted:
+            if each not in _made:
+                _made[each] = Instruments(each, partial(_real, each))
+        return [_made[each] for each in wanted]
+
+
+def _is_proxy(provider: MeterProvider) -> bool:
+    return provider.__class__.__name__ == "_ProxyMeterProvider"  # private to the API, like its only instance
+
+
+def _real(provider: MeterProvider) -> MeterProvider:
+    return metrics.get_meter_provider() if _is_proxy(provider) else provider

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Joins the stages: the only module that knows them all.
+
+config -> sources -> sampler -> sample -> instruments -> the SDK; sample -> alerts -> sinks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterable
+
+from opentelemetry._logs import LoggerProvider
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from otel_hwmetrics._guard import guard
+from otel_hwmetrics.alerts.builtin import rules
+from otel_hwmetrics.alerts.engine import Engine, Transition
+from otel_hwmetrics.config import Config
+from otel_hwmetrics.instruments import Feed, Instruments, instruments_of
+from otel_hwmetrics.model import Reading, Snapshot
+from otel_hwmetrics.sampler import Clock, Sampler, ThreadRunner
+from otel_hwmetrics.sinks.base import Sink
+from otel_hwmetrics.sinks.logs import LogSink
+from otel_hwmetrics.sinks.spans import TRACKER, SpanSink
+from otel_hwmetrics.sources.base import Source, SourceUnavailable
+from otel_hwmetrics.sources.gpu.nvidia import NvidiaSource
+from otel_hwmetrics.sources.process import ProcessSource
+from otel_hwmetrics.sources.system import SystemSource
+from otel_hwmetrics.windows import Accumulator, Sample
+
+_logger = logging.getLogger("otel_hwmetrics")
+
+NAMED_SOURCE_PATIENCE = 30.0
+"""Seconds that `Pipeline.start` waits for a source that the user named; without persistence mode a driver takes some."""
+
+SOURCES: dict[str, Callable[[Config, Clock], Source]] = {
+    "system": lambda _, clock: SystemSource(clock.monotonic),
+    "process": lambda _, clock: ProcessSource(clock.monotonic),
+    "nvidia": lambda config, clock: NvidiaSource(config.gpus, clock=clock.monotonic),
+}
+"""Every source by its name, in the order in which they are read."""
+
+_accumulator = Accumulator()
+# One for the process, not one for the pipeline: the SDK goes on with a counter's stream after instrument(),
+# uninstrument(), instrument(), and would take totals that begin again for negative growth.
+
+_running: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+
+
+class Pipeline:
+    """A running instrumentation, from configuration to the last sink.
+
+    Args:
+        config: Every option.
+        meter_provider: Where metrics go; the global one by default.
+        tracer_provider: Whose spans alerts are put onto; the global one by default, also when it is set later.
+        logger_provider: Where alert records go; the global one by default, likewise.
+        clock: Time of samples.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        meter_provider: MeterProvider | None = None,
+        tracer_provider: TracerProvider | None = None,
+        logger_provider: LoggerProvider | None = None,
+        clock: Clock = time,
+    ) -> None:
+        self.config = config
+        self._meter_provider = meter_provider
+        self._tracer_provider = tracer_provider
+        self._attached = False
+        self._abandoned = False
+        self._instruments: list[Instruments] = []
+        self._engine = Engine(rules(config))
+        self._sinks: tuple[Sink, ...] = (SpanSink(), LogSink(logger_provider))
+        self._untold: list[Transition] = []
+        names = SOURCES if config.sources == ("auto",) else config.sources
+        self.sampler = Sampler(
+            [SOURCES[name](config, clock) for name in names],
+            self,
+            _accumulator,
+            clock=clock,
+            interval=config.sample_interval,
+            source_timeout=config.source_timeout,
+        )
+
+    def start(self) -> None:
+        """Begin to sample, and show what is sampled.
+
+        Raises:
+            SourceUnavailable: The options name a source that cannot be read here; nothing is left running.
+        """
+        TRACKER.on = True
+        self._attach()
+        self.sampler.start()
+        try:
+            self._require_named_sources()
+        except SourceUnavailable:
+            self.stop()
+            raise
+        _running.add(self)
+        self._instruments = instruments_of(self._meter_provider)
+        for instruments in self._instruments:
+            instruments.feed(Feed(self._fresh, lambda: self.sampler.first))
+
+    def _require_named_sources(self) -> None:
+        if self.config.sources == ("auto",):
+            return
+        for runner in self.sampler.runners:
+            if isinstance(runner, ThreadRunner) and not runner.wait_opened(NAMED_SOURCE_PATIENCE):
+                _logger.warning("%s is still starting after %g s", runner.source.name, NAMED_SOURCE_PATIENCE)
+            if runner.unavailable is not None:
+                raise runner.unavailable
+
+    def stop(self) -> None:
+        """Show nothing more, end the threads, close the sources. May be called twice."""
+        _running.discard(self)
+        for instruments in self._instruments:
+            instruments.feed(None)
+        TRACKER.reset()
+        if not self._abandoned:
+            self.sampler.stop()
+
+    def abandon(self) -> None:
+        """Show nothing more, in a forked child: its copies of our locks may be held by threads that it has not got."""
+        self._abandoned = True
+        for instruments in self._instruments:
+            instruments.feed(None)
+
+    def _fresh(self) -> Sample | None:
+        return self.sampler.fresh(self.config.snapshot_timeout)
+
+    def judge(self, snapshot: Snapshot) -> None:
+        """Judge alerts on a snapshot. Called by the sampler, on its thread."""
+        self._untold += (step for step in self._engine.evaluate(snapshot) if step.told)
+
+    def readings(self, at: float) -> Iterable[Reading]:
+        """How the alerts stand. Called by the sampler, on its thread."""
+        return self._engine.readings(at)
+
+    def tell(self) -> None:
+        """Tell the sinks what was decided. Called by the sampler, on its thread, after the sample is out."""
+        self._attach()
+        untold, self._untold = self._untold, []
+        for transition in untold:
+            span = TRACKER.target()
+            for sink in self._sinks:
+                with guard(f"telling {type(sink).__name__} of an alert"):
+                    sink.on_transition(transition, span)
+
+    def _attach(self) -> None:
+        if not self._attached:
+            with guard("joining the tracer provider"):
+                self._attached = TRACKER.attach(self._tracer_provider)
+
+
+def _forget_in_child() -> None:
+    """A forked child has none of our threads and must not speak: it would repeat its parent's metrics."""
+    global _accumulator  # noqa: PLW0603 - the child starts anew
+    TRACKER.reset()
+    for pipeline in tuple(_running):
+        pipeline.abandon()
+    _running.clear()
+    _accumulator = Accumulator()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Alerts as OpenTelemetry log events.
+
+A span event leaves the process when its span ends, which for a training span may be tomorrow, or never if the kernel
+kills the job; a log record leaves within a second. And span events are to be replaced by log events
+(https://github.com/open-telemetry/oteps/blob/main/text/4430-span-event-api-deprecation-plan.md): the record carries
+the live span in its context, as the bridge between the two will want.
+"""
+
+from __future__ import annotations
+
+# The logs API is stable in all but its underscore: https://github.com/open-telemetry/community/issues/1751
+from opentelemetry._logs import LoggerProvider, SeverityNumber, get_logger_provider
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, set_span_in_context
+
+from otel_hwmetrics import __version__
+from otel_hwmetrics.alerts.conditions import Severity, State
+from otel_hwmetrics.alerts.engine import Transition
+from otel_hwmetrics.catalog import SCHEMA_URL, own
+from otel_hwmetrics.sinks.base import event_attributes
+
+_SEVERITY_NUMBER = {
+    Severity.INFO: SeverityNumber.INFO,
+    Severity.WARNING: SeverityNumber.WARN,
+    Severity.CRITICAL: SeverityNumber.ERROR,
+}
+
+
+class LogSink:
+    """Emits each transition to the logger provider; costs nothing where there is none."""
+
+    def __init__(self, logger_provider: LoggerProvider | None = None) -> None:
+        """Args: logger_provider: The global one at the time of each alert if not given, so it may be set late."""
+        self._provider = logger_provider
+
+    def on_transition(self, transition: Transition, span: Span | None) -> None:
+        """Emit one log record, in the context of the span if there is one."""
+        provider = self._provider or get_logger_provider()
+        logger = provider.get_logger("otel_hwmetrics", __version__, SCHEMA_URL)
+        resolved = transition.state is State.RESOLVED
+        logger.emit(
+            timestamp=transition.time_unix_nano,
+            # An empty context, or the SDK would take whatever is current on this thread of ours.
+            context=Context() if span is None else set_span_in_context(span, Context()),
+            severity_number=SeverityNumber.INFO if resolved else _SEVERITY_NUMBER[transition.rule.severity],
+            body=transition.message,
+            attributes=event_attributes(transition),
+            event_name=own.ALERT_EVENT,
+        )

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Alerts as events on the training span that was open.
+
+Alerts are found on the sampler's thread, and context does not cross threads, so it cannot see the span that the
+training is in. A span processor keeps the open ones instead. It is on the hot path of every span of the application:
+it never raises, takes no lock and does nothing but one dictionary entry.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.trace import Span, TracerProvider
+from opentelemetry.util.types import AttributeValue
+
+from otel_hwmetrics import __version__
+from otel_hwmetrics._guard import guard
+from otel_hwmetrics.alerts.engine import Transition
+from otel_hwmetrics.catalog import SCHEMA_URL, own
+from otel_hwmetrics.sinks.base import event_attributes
+
+EVENTS_A_SPAN = 16
+"""Most events of ours on one span. The SDK keeps 128 and drops the oldest, which would be the user's."""
+
+
+class _Open:
+    """One open span; held weakly, since not everybody ends what they start."""
+
+    __slots__ = ("reference", "watched")
+
+    def __init__(self, span: Span, on_gone: Any) -> None:
+        self.reference = weakref.ref(span, on_gone)
+        self.watched = False
+
+
+class SpanTracker:
+    """Knows which spans are open on which thread. One for the process: a provider cannot lose a processor again.
+
+    An SDK span processor by its methods and not by inheritance, since the package needs only the API. All state is in
+    dictionaries that are changed by single operations, which the interpreter makes atomic.
+    """
+
+    def __init__(self) -> None:
+        self.on = False
+        self._threads: dict[int, dict[int, _Open]] = {}
+        self._home: dict[int, int] = {}  # span id -> thread id
+        self._training_thread: int | None = None
+        self._attached: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
+
+    def attach(self, provider: TracerProvider | None = None) -> bool:
+        """Join a tracer provider (the global one by default); False while it is not there or takes no processors.
+
+        Called again and again until it is True, since a provider may be set long after `instrument()`.
+        """
+        provider = provider or trace.get_tracer_provider()
+        if provider in self._attached:
+            return True
+        add = getattr(provider, "add_span_processor", None)  # the API's proxy has none
+        if add is None:
+            return False
+        self._attached.add(provider)
+        add(self)
+        return True
+
+    def on_start(self, span: Span, parent_context: object = None) -> None:  # noqa: ARG002 - the SDK's signature
+        """A span was started, on this thread."""
+        if self.on:
+            with guard("noting a span's start"):
+                if span.is_recording():
+                    self._note(span)
+
+    def on_end(self, span: Any) -> None:
+        """A span was ended, on whatever thread."""
+        if self.on:
+            with guard("noting a span's end"):
+                self._forget(span.get_span_context().span_id)
+
+    def _on_ending(self, span: Any) -> None:
+        """Nothing: attributes and events are frozen by now (https://github.com/open-telemetry/opentelemetry-python/issues/5614)."""
+
+    def shutdown(self) -> None:
+        """Nothing to release."""
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002 - the SDK's signature
+        """Nothing to flush."""
+        return True
+
+    def watch(self, span: Span) -> None:
+        """Prefer this span, open on this thread, which from now on is the training's."""
+        if not span.is_recording():
+            return
+        span_id = span.get_span_context().span_id
+        thread = self._home.get(span_id)
+        entry = self._threads.get(thread, {}).get(span_id) if thread is not None else None
+        if entry is None:  # of a provider that has not met us, or started while we were off
+            entry = self._note(span)
+        entry.watched = True
+        self._training_thread = threading.get_ident()
+
+    def target(self) -> Span | None:
+        """The span that an alert belongs to: on the training's thread the innermost watched one, else the innermost.
+
+        The training's thread is the one that watched a span last; the main thread, if none did.
+        """
+        thread = self._training_thread
+        if thread is None or thread not in self._threads:
+            thread = threading.main_thread().ident
+        innermost = None
+        for entry in reversed(tuple(self._threads.get(thread or 0, {}).values())):
+            span = entry.reference()
+            if span is None or not span.is_recording():
+                continue
+            if entry.watched:
+                return span
+            innermost = innermost or span
+        return innermost
+
+    def reset(self) -> None:
+        """Forget every span, and be off."""
+        self.on = False
+        self._threads.clear()
+        self._home.clear()
+        self._training_thread = None
+
+    def _note(self, span: Span) -> _Open:
+        thread, span_id = threading.get_ident(), span.get_span_context().span_id
+        entry = _Open(span, lambda _: self._forget(span_id))
+        self._threads.setdefault(thread, {})[span_id] = entry
+        self._home[span_id] = thread
+        return entry
+
+    def _forget(self, span_id: int) -> None:
+        thread = self._home.pop(span_id, None)
+        spans = self._threads.get(thread) if thread is not None else None
+        if spans is not None:
+            spans.pop(span_id, None)
+            if not spans:
+                self._threads.pop(thread or 0, None)
+
+
+TRACKER = SpanTracker()
+
+
+class SpanSink:
+    """Puts each transition onto the training span as an event, at most `EVENTS_A_SPAN` a span."""
+
+    def __init__(self) -> None:
+        self._counts: weakref.WeakKeyDictionary[Span, int] = weakref.WeakKeyDictionary()
+
+    def on_transition(self, transition: Transition, span: Span | None) -> None:
+        """Add the event, unless the span has ended or has enough of ours."""
+        if span is None or not span.is_recording():
+            return
+        count = self._counts.get(span, 0)
+        if count < EVENTS_A_SPAN:
+            self._counts[span] = count + 1
+            span.add_event(own.ALERT_EVENT, event_attributes(transition), transition.time_unix_nano)
+
+
+def watch(span: Span) -> Span:
+    """Have alerts put onto a span that you opened yourself, on this thread, for as long as it is open.
+
+    Without this they go to the innermost open span of the main thread. A span that is not recording is passed over.
+
+    Returns:
+        The same span.
+    """
+    with guard("watching a span"):
+        TRACKER.watch(span)
+    return span
+
+
+@contextmanager
+def training_span(
+    name: str,
+    *,
+    attributes: Mapping[str, AttributeValue] | None = None,
+    tracer_provider: TracerProvider | None = None,
+) -> Iterator[Span]:
+    """Open a span that alerts are put onto.
+
+    A context manager, ``with training_span("epoch"):``, and a decorator.
+
+    An exception passes through and is recorded on the span, as OpenTelemetry's own context manager does.
+
+    Args:
+        name: Of the span.
+        attributes: Of the span.
+        tracer_provider: The global one by default.
+    """
+    tracer = trace.get_tracer("otel_hwmetrics", __version__, tracer_provider, SCHEMA_URL)
+    with tracer.start_as_current_span(name, attributes=attributes) as span:
+        yield watch(span)
