@@ -79,14 +79,9 @@ class Collections:
 class Instruments:
     """Every row's instrument on one meter provider."""
 
-    def __init__(self, provider: MeterProvider, meter_provider: Callable[[], MeterProvider]) -> None:
-        """Make them. Takes the SDK's lock for each, so it may wait for a collection that is under way.
-
-        Args:
-            provider: Where they are made.
-            meter_provider: Gives the real provider behind it, once there is one.
-        """
-        self._meter_provider = meter_provider
+    def __init__(self, provider: MeterProvider) -> None:
+        """Make them. Takes the SDK's lock for each, so it may wait for a collection that is under way."""
+        self._provider = weakref.ref(provider)
         self._collections: Collections | None = None
         self._identity: dict[str, Attribute] | None = None
         meter = provider.get_meter("otel_hwmetrics", __version__, SCHEMA_URL)
@@ -123,7 +118,10 @@ class Instruments:
     def _process_identity(self) -> dict[str, Attribute]:
         """What the Resource does not tell of this process. Asked when metrics flow, for by then the provider is real."""
         if self._identity is None:
-            self._identity = ranks.missing_from(resource_attributes(self._meter_provider()))
+            provider = self._provider()
+            if provider is None or _is_proxy(provider):
+                provider = metrics.get_meter_provider()
+            self._identity = ranks.missing_from(resource_attributes(provider))
         return self._identity
 
 
@@ -156,13 +154,9 @@ def instruments_of(provider: MeterProvider | None) -> list[Instruments]:
             wanted += [known for known in _made if known is not target and _is_proxy(known)]
         for each in wanted:
             if each not in _made:
-                _made[each] = Instruments(each, partial(_real, each))
+                _made[each] = Instruments(each)
         return [_made[each] for each in wanted]
 
 
 def _is_proxy(provider: MeterProvider) -> bool:
     return provider.__class__.__name__ == "_ProxyMeterProvider"  # private to the API, like its only instance
-
-
-def _real(provider: MeterProvider) -> MeterProvider:
-    return metrics.get_meter_provider() if _is_proxy(provider) else provider

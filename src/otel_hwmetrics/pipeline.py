@@ -37,6 +37,9 @@ _logger = logging.getLogger("otel_hwmetrics")
 NAMED_SOURCE_PATIENCE = 30.0
 """Seconds that `Pipeline.start` waits for a source that the user named; without persistence mode a driver takes some."""
 
+SHARED_FOR = 0.05
+"""Seconds for which a sample is fresh: readers that collect together share one look at the machine."""
+
 SOURCES: dict[str, Callable[[Config, Clock], Source]] = {
     "system": lambda _, clock: SystemSource(clock.monotonic),
     "process": lambda _, clock: ProcessSource(clock.monotonic),
@@ -72,6 +75,7 @@ class Pipeline:
         clock: Clock = time,
     ) -> None:
         self.config = config
+        self._clock = clock
         self._meter_provider = meter_provider
         self._tracer_provider = tracer_provider
         self._attached = False
@@ -134,6 +138,9 @@ class Pipeline:
             instruments.feed(None)
 
     def _fresh(self) -> Sample | None:
+        latest = self.sampler.latest
+        if latest is not None and 0 <= self._clock.monotonic() - latest.at < SHARED_FOR:
+            return latest
         return self.sampler.fresh(self.config.snapshot_timeout)
 
     def judge(self, snapshot: Snapshot) -> None:
