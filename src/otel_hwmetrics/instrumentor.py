@@ -136,8 +136,8 @@ class Instrumentation:
             uninstrument()
 
     def snapshot(self) -> Snapshot | None:
-        """The newest snapshot of this instrumentation; None before its first sample."""
-        return self._pipeline.sampler.snapshot if self._pipeline is not None else None
+        """The newest snapshot of this instrumentation; None before its first sample and after its end."""
+        return self._pipeline.snapshot if self._pipeline is not None else None
 
     def __enter__(self) -> Self:
         return self
@@ -175,7 +175,7 @@ def instrument(
     """
     providers = Providers(meter_provider, tracer_provider, logger_provider)
     with _lock:
-        if _pipeline is not None and not options and providers == Providers():
+        if _pipeline is not None and _pipeline.running and not options and providers == Providers():
             return Instrumentation(_pipeline)
         config, errors = resolve(options)
         if errors:
@@ -197,4 +197,4 @@ def uninstrument() -> None:
 def snapshot() -> Snapshot | None:
     """The newest look at the machine, by the instrumentation that runs; None when none does or before its first."""
     running = _pipeline
-    return running.sampler.snapshot if running is not None else None
+    return running.snapshot if running is not None else None

@@ -122,6 +122,16 @@ class Pipeline:
             if runner.unavailable is not None:
                 raise runner.unavailable
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped, and in this very process."""
+        return self in _running
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The newest snapshot; None before the first sample and when it is not running."""
+        return self.sampler.snapshot if self.running else None
+
     def stop(self) -> None:
         """Show nothing more, end the threads, close the sources. May be called twice."""
         _running.discard(self)

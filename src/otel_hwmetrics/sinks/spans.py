@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 from opentelemetry import trace
@@ -50,6 +51,7 @@ class SpanTracker:
         self._threads: dict[int, dict[int, _Open]] = {}
         self._home: dict[int, int] = {}  # span id -> thread id
         self._training_thread: int | None = None
+        self._awaiting = False
         self._attached: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
 
     def attach(self, provider: TracerProvider | None = None) -> bool:
@@ -62,10 +64,31 @@ class SpanTracker:
             return True
         add = getattr(provider, "add_span_processor", None)  # the API's proxy has none
         if add is None:
+            self._await_provider()
             return False
         self._attached.add(provider)
         add(self)
         return True
+
+    def _await_provider(self) -> None:
+        """Join the global provider in the moment when it is set, or the first spans of the training would be missed.
+
+        The API tells nobody of that moment; every way to it leads through this private function. Without it (another
+        version of the API) the next sample joins.
+        """
+        original = getattr(trace, "_set_tracer_provider", None)
+        if self._awaiting or original is None:
+            return
+        self._awaiting = True
+
+        @wraps(original)
+        def set_and_join(*args: Any, **kwargs: Any) -> None:
+            original(*args, **kwargs)
+            if self.on:
+                with guard("joining the tracer provider"):
+                    self.attach()
+
+        trace._set_tracer_provider = set_and_join  # noqa: SLF001 - see above
 
     def on_start(self, span: Span, parent_context: object = None) -> None:  # noqa: ARG002 - the SDK's signature
         """A span was started, on this thread."""

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a scripted GPU to the span, the log record and the metric of one alert, in one process; forks; late providers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import otel_hwmetrics as hw
+from otel_hwmetrics.config import Config
+from otel_hwmetrics.model import Series
+from otel_hwmetrics.pipeline import Pipeline
+from otel_hwmetrics.testing import FakeGpu, FakeNvml, ManualClock
+from otel_hwmetrics.windows import Point
+
+
+class World:
+    """A pipeline whose time is ours: nothing happens but by `advance`."""
+
+    def __init__(self, gpus: list[FakeGpu], **options: object) -> None:
+        self.clock = ManualClock(start=1000.0)
+        self.nvml = FakeNvml(gpus, clock=self.clock)
+        self.spans, self.records, self.reader = InMemorySpanExporter(), InMemoryLogRecordExporter(), InMemoryMetricReader()
+        self.tracer_provider, logger_provider = TracerProvider(), LoggerProvider()
+        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.spans))
+        logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self.records))
+        self.nvml.install()
+        self.pipeline = Pipeline(
+            Config(sample_interval=0, **options),  # type: ignore[arg-type]
+            meter_provider=MeterProvider([self.reader]),
+            tracer_provider=self.tracer_provider,
+            logger_provider=logger_provider,
+            clock=self.clock,
+        )
+        self.pipeline.start()
+
+    def advance(self, seconds: int) -> None:
+        """Let time pass, with a sample every second, judged and told."""
+        for _ in range(seconds):
+            self.clock.advance(1)
+            self.pipeline.sampler.sample()
+            self.pipeline.tell()
+
+    def events(self) -> list[tuple[str, int, str, str]]:
+        """Every alert event that was exported: span, seconds since the start, rule, state."""
+        return [
+            (
+                span.name,
+                round((event.timestamp - self.clock.time_ns()) / 1e9 + self.clock.monotonic() - 1000),
+                str((event.attributes or {})["hwmetrics.alert.rule"]),
+                str((event.attributes or {})["hwmetrics.alert.state"]),
+            )
+            for span in self.spans.get_finished_spans()
+            for event in span.events
+        ]
+
+    def close(self) -> None:
+        """End it."""
+        self.pipeline.stop()
+        self.nvml.uninstall()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """One GPU that is hot from second 20 to 40; alerts on heat after 5 s."""
+    heat = [(0.0, 60.0), (19.5, 60.0), (20.0, 90.0), (40.0, 90.0), (40.5, 60.0)]
+    made = World([FakeGpu(temperature=heat, utilization=0.9)])
+    yield made
+    made.close()
+
+
+def test_an_alert_fires_and_resolves_on_the_spans_that_were_open(world: World) -> None:
+    """The event comes at the sample that completes `for`, on the span of that moment; likewise its end."""
+    for epoch in range(3):
+        with hw.training_span(f"epoch {epoch}", tracer_provider=world.tracer_provider):
+            world.advance(20)
+    assert world.events() == [("epoch 1", 25, "gpu_hot", "firing"), ("epoch 2", 41, "gpu_hot", "resolved")]
+
+
+def test_the_log_says_the_same_in_the_same_span(world: World) -> None:
+    """Each transition is one record with the ids of the span, and one without a span when none is open."""
+    world.advance(20)
+    with hw.training_span("epoch", tracer_provider=world.tracer_provider) as span:
+        world.advance(10)
+    world.advance(20)
+    fired, resolved = (record.log_record for record in world.records.get_finished_logs())
+    assert (fired.span_id, fired.event_name) == (span.get_span_context().span_id, "hwmetrics.alert")
+    assert not resolved.span_id
+    assert "Resolved after 16 s" in str(resolved.body)
+
+
+def test_the_metric_follows_the_alert(world: World) -> None:
+    """`hwmetrics.alert.active` is pending, firing, neither; transitions are counted."""
+    seen = []
+    for second in range(1, 46):
+        world.advance(1)
+        states = {
+            series.attributes["hwmetrics.alert.state"]: point.value
+            for series, point in latest(world).items()
+            if series.metric.name == "hwmetrics.alert.active" and "gpu_hot" in series.attributes.values()
+        }
+        if not seen or seen[-1][1] != states:
+            seen.append((second, states))
+    assert seen == [
+        (1, {"pending": 0, "firing": 0}),
+        (20, {"pending": 1, "firing": 0}),
+        (25, {"pending": 0, "firing": 1}),
+        (41, {"pending": 0, "firing": 0}),
+    ]
+
+
+def latest(world: World) -> dict[Series, Point]:
+    """The points of the newest sample."""
+    assert world.pipeline.sampler.latest is not None
+    return world.pipeline.sampler.latest.points
+
+
+def test_a_span_event_comes_with_the_sample_that_makes_it_fire(world: World) -> None:
+    """No later sample, no export, no end of the span is waited for."""
+    with hw.training_span("epoch", tracer_provider=world.tracer_provider) as span:
+        world.advance(24)
+        assert not span.events  # type: ignore[attr-defined]
+        world.advance(1)
+        assert len(span.events) == 1  # type: ignore[attr-defined]
+
+
+def test_a_sink_that_fails_harms_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A span that refuses events costs the span event alone; the log record is out."""
+    monkeypatch.setattr("otel_hwmetrics._guard.LOUD", False)
+    with hw.training_span("epoch", tracer_provider=world.tracer_provider) as span:
+        monkeypatch.setattr(span, "add_event", lambda *_: 1 / 0)
+        world.advance(30)
+    assert len(world.records.get_finished_logs()) == 1
+
+
+def test_alerts_can_be_switched_off() -> None:
+    """`alerts=False`: nothing is judged, nothing told, no alert metric exists."""
+    world = World([FakeGpu(temperature=99.0)], alerts=False)
+    with hw.training_span("epoch", tracer_provider=world.tracer_provider):
+        world.advance(60)
+    assert world.events() == []
+    assert not [series for series in latest(world) if series.metric.name.startswith("hwmetrics.alert")]
+    world.close()
+
+
+def run(script: str) -> str:
+    """Run a script in a fresh interpreter; gives what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+LATE = """
+    import time
+    from opentelemetry import _logs, metrics, trace
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+    import otel_hwmetrics as hw
+    from otel_hwmetrics.testing import FakeGpu, FakeNvml
+
+    FakeNvml([FakeGpu(temperature=95.0)]).install()
+    hw.instrument(sample_interval=0.05, alert_gpu_hot_for=0.5)
+    reader, records = InMemoryMetricReader(), InMemoryLogRecordExporter()
+    logger_provider = LoggerProvider()
+    logger_provider.add_log_record_processor(SimpleLogRecordProcessor(records))
+    metrics.set_meter_provider(MeterProvider([reader]))
+    trace.set_tracer_provider(TracerProvider())
+    _logs.set_logger_provider(logger_provider)
+
+    def points():
+        data = reader.get_metrics_data()
+        return [
+            point
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == "system.memory.limit"
+            for point in metric.data.data_points
+        ]
+"""
+
+
+def test_providers_may_be_set_after_instrument() -> None:
+    """Metrics, the span event and the log record all find providers that came later."""
+    assert (
+        run(
+            LATE
+            + """
+    with trace.get_tracer("user").start_as_current_span("mine") as span:
+        deadline = time.monotonic() + 20
+        while not records.get_finished_logs() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    print(len(points()), [event.name for event in span.events], len(records.get_finished_logs()))
+    """
+        )
+        == "1 ['hwmetrics.alert'] 1"
+    )
+
+
+def test_instrumenting_again_after_a_late_provider_gives_one_set() -> None:
+    """What was made on the API's proxy and what is made on the real provider are the same instruments to the SDK."""
+    assert (
+        run(
+            LATE
+            + """
+    counts = [len(points())]
+    hw.uninstrument()
+    counts.append(len(points()))
+    hw.instrument()
+    counts.append(len(points()))
+    hw.instrument(meter_provider=metrics.get_meter_provider())
+    counts.append(len(points()))
+    print(counts)
+    """
+        )
+        == "[1, 0, 1, 1]"
+    )
+
+
+def test_a_forked_child_is_silent_and_the_parent_goes_on() -> None:
+    """The child shows nothing, notes no span, exits; it can instrument itself anew; the parent is as before."""
+    assert (
+        run(
+            LATE
+            + """
+    import os, threading
+    assert len(points()) == 1
+    def in_child(act):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os._exit(act())
+            except BaseException:
+                os._exit(99)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    def silent():
+        with trace.get_tracer("user").start_as_current_span("in child"):
+            threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("hwmetrics")]
+            return 10 * len(points()) + len(threads) + (hw.snapshot() is not None)
+    def anew():
+        hw.uninstrument()
+        hw.instrument(sources=["process"])
+        time.sleep(0.2)
+        data = reader.get_metrics_data()
+        names = {m.name for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics}
+        hw.uninstrument()
+        return 0 if "process.cpu.time" in names else 1
+    codes = [in_child(silent) for _ in range(20)] + [in_child(anew)]
+    print(set(codes), len(points()))
+    """
+        )
+        == "{0} 1"
+    )
+
+
+def test_every_exit_is_clean() -> None:
+    """Normal end, exception and sys.exit: the exit code is the script's, and nothing is said on the way."""
+    for ending, code in (("", 0), ("raise SystemExit(3)", 3), ("raise ValueError('mine')", 1)):
+        done = subprocess.run(
+            [sys.executable, "-c", f"import otel_hwmetrics as hw\nhw.instrument(sample_interval=0.01)\n{ending}"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == code
+        assert ("mine" in done.stderr) == (code == 1)
+        assert code == 1 or not done.stderr
+
+
+def test_without_an_sdk_everything_runs_and_nothing_is_said() -> None:
+    """With the API alone, alerts are judged all the same: `on` needs no backend."""
+    script = """
+    import time
+    import otel_hwmetrics as hw
+    with hw.instrument(sample_interval=0.05) as handle, hw.training_span("epoch") as span:
+        deadline = time.monotonic() + 20
+        while handle.snapshot() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        print(type(span).__name__, len(handle.snapshot()) > 10)
+    """
+    assert run(script) == "NonRecordingSpan True"
+
+
+def test_trace_is_untouched_by_default() -> None:
+    """Instrumenting sets no global provider."""
+    before = trace.get_tracer_provider()
+    with hw.instrument():
+        assert trace.get_tracer_provider() is before
