@@ -132,8 +132,10 @@ class Accumulator:
                 if counter is None:
                     counter = self._counters[series] = _Counter(series.metric, value)
                 points[series] = Point(counter.advance(value), at)
-            else:
+            elif series.metric.kind is Kind.GAUGE:
                 points[series] = self._level(series, value, at)
+            else:
+                points[series] = Point(value, at)
 
     def _level(self, series: Series, value: float, at: float) -> Point:
         number, last = self._last.get(series, (0, None))

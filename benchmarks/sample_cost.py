@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one look at the machine costs, against its floor and against a peer, in one process and one run.
+
+Floor: the same psutil and NVML calls, bare, with nothing done about them. Peer: opentelemetry-instrumentation-
+system-metrics without its connection scan (which alone costs more than everything here), through the same SDK.
+GPUs are scripted, so a driver's own time is not in it: compare the ratios, not the microseconds.
+
+    python benchmarks/sample_cost.py [--rounds N] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import pynvml
+from opentelemetry.instrumentation.system_metrics import _DEFAULT_CONFIG, SystemMetricsInstrumentor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from rich.console import Console
+from rich.table import Table
+
+import otel_hwmetrics
+from otel_hwmetrics.config import Config
+from otel_hwmetrics.pipeline import Pipeline
+from otel_hwmetrics.testing import FakeGpu, FakeNvml
+
+
+def host_floor() -> None:
+    """The host's and the process's calls, bare."""
+    psutil.cpu_times()
+    psutil.virtual_memory()
+    psutil.swap_memory()
+    psutil.disk_io_counters(perdisk=True, nowrap=False)
+    psutil.net_io_counters(pernic=True, nowrap=False)
+    with _process.oneshot():
+        _process.cpu_times()
+        _process.memory_info()
+        _process.io_counters()
+        _process.num_threads()
+
+
+_process = psutil.Process()
+
+
+def gpu_floor(count: int) -> Callable[[], None]:
+    """The GPUs' calls, bare."""
+    handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+
+    def read() -> None:
+        for handle in handles:
+            pynvml.nvmlDeviceGetUtilizationRates(handle)
+            pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
+            pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+            pynvml.nvmlDeviceGetEnforcedPowerLimit(handle)
+            pynvml.nvmlDeviceGetTemperatureV(handle, pynvml.NVML_TEMPERATURE_GPU)
+
+    return read
+
+
+def points(reader: InMemoryMetricReader) -> int:
+    """Collect once; gives how many points there were."""
+    data = reader.get_metrics_data()
+    return sum(
+        len(metric.data.data_points)
+        for resource in (data.resource_metrics if data else ())
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    )
+
+
+@contextmanager
+def our_pipeline(sources: tuple[str, ...], reader: InMemoryMetricReader | None = None) -> Iterator[Pipeline]:
+    """Ours, sampling only when told."""
+    provider = MeterProvider([reader] if reader else [])
+    pipeline = Pipeline(Config(sources=sources, sample_interval=0), meter_provider=provider)
+    pipeline.start()
+    try:
+        yield pipeline
+    finally:
+        pipeline.stop()
+
+
+@contextmanager
+def peer(reader: InMemoryMetricReader) -> Iterator[None]:
+    """system-metrics as most run it, without the scan of every socket of the machine."""
+    config = {name: value for name, value in _DEFAULT_CONFIG.items() if name != "system.network.connections"}
+    instrumentor = SystemMetricsInstrumentor(config=config)
+    instrumentor.instrument(meter_provider=MeterProvider([reader]))
+    try:
+        yield
+    finally:
+        instrumentor.uninstrument()
+
+
+def alternate(arms: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Time the arms in turn, so that the machine's moods fall on all alike; seconds by arm."""
+    taken: dict[str, list[float]] = {name: [] for name in arms}
+    for arm in arms.values():
+        arm()
+    for _ in range(rounds):
+        for name, arm in arms.items():
+            started = time.perf_counter()
+            arm()
+            taken[name].append(time.perf_counter() - started)
+    return taken
+
+
+def measure(rounds: int) -> list[dict[str, Any]]:
+    """Every comparison: what, floor or peer, ours, their ratio with its spread over ten parts of the run."""
+    rows = []
+    ours_reader, peer_reader = InMemoryMetricReader(), InMemoryMetricReader()
+    with our_pipeline(("system", "process")) as pipeline:
+        taken = alternate({"floor": host_floor, "ours": pipeline.sampler.sample}, rounds)
+        rows.append(compare("one sample of host and process", "bare psutil calls", taken))
+    for count in (2, 8):
+        with FakeNvml([FakeGpu() for _ in range(count)]), our_pipeline(("nvidia",)) as pipeline:
+            pipeline.sampler.sample()
+            taken = alternate({"floor": gpu_floor(count), "ours": pipeline.sampler.sample}, rounds)
+            rows.append(compare(f"one sample of {count} GPUs, judged", "bare NVML calls", taken))
+    with our_pipeline(("system", "process"), ours_reader), peer(peer_reader):
+        # SHARED_FOR would serve the same sample again within 50 ms; here every collection is to look anew.
+        otel_hwmetrics.pipeline.SHARED_FOR = 0.0  # type: ignore[attr-defined]
+        counts = points(peer_reader), points(ours_reader)
+        arms = {"floor": lambda: points(peer_reader), "ours": lambda: points(ours_reader)}
+        taken = alternate(arms, max(rounds // 5, 20))
+        what = f"one export cycle with the SDK ({counts[1]} points)"
+        rows.append(compare(what, f"system-metrics, no connection scan ({counts[0]} points)", taken))
+    return rows
+
+
+def compare(what: str, against: str, taken: dict[str, list[float]]) -> dict[str, Any]:
+    """One row: medians, and the ratio's quartiles over ten slices of the run as its noise."""
+    size = max(1, len(taken["ours"]) // 10)
+    ratios = [
+        statistics.median(taken["ours"][at : at + size]) / statistics.median(taken["floor"][at : at + size])
+        for at in range(0, size * 10, size)
+    ]
+    low, _, high = statistics.quantiles(ratios, n=4)
+    return {
+        "what": what,
+        "against": against,
+        "against_us": statistics.median(taken["floor"]) * 1e6,
+        "ours_us": statistics.median(taken["ours"]) * 1e6,
+        "ratio": statistics.median(taken["ours"]) / statistics.median(taken["floor"]),
+        "ratio_quartiles": [low, high],
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=1000, help="samples an arm (default 1000)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args()
+    rows = measure(arguments.rounds)
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table("what", "against", "its µs", "our µs", "ratio (quartiles)", title="Medians; only ratios travel")
+    for row in rows:
+        low, high = row["ratio_quartiles"]
+        ratio = f"{row['ratio']:.2f} ({low:.2f}–{high:.2f})"
+        table.add_row(row["what"], row["against"], f"{row['against_us']:.0f}", f"{row['ours_us']:.0f}", ratio)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
