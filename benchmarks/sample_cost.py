@@ -26,7 +26,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from rich.console import Console
 from rich.table import Table
 
-import otel_hwmetrics
+from otel_hwmetrics import pipeline as pipeline_module
 from otel_hwmetrics.config import Config
 from otel_hwmetrics.pipeline import Pipeline
 from otel_hwmetrics.testing import FakeGpu, FakeNvml
@@ -126,7 +126,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
             rows.append(compare(f"one sample of {count} GPUs, judged", "bare NVML calls", taken))
     with our_pipeline(("system", "process"), ours_reader), peer(peer_reader):
         # SHARED_FOR would serve the same sample again within 50 ms; here every collection is to look anew.
-        otel_hwmetrics.pipeline.SHARED_FOR = 0.0  # type: ignore[attr-defined]
+        pipeline_module.SHARED_FOR = 0.0
         counts = points(peer_reader), points(ours_reader)
         arms = {"floor": lambda: points(peer_reader), "ours": lambda: points(ours_reader)}
         taken = alternate(arms, max(rounds // 5, 20))
@@ -166,7 +166,7 @@ def main() -> None:
     table = Table("what", "against", "its µs", "our µs", "ratio (quartiles)", title="Medians; only ratios travel")
     for row in rows:
         low, high = row["ratio_quartiles"]
-        ratio = f"{row['ratio']:.2f} ({low:.2f}–{high:.2f})"
+        ratio = f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})"
         table.add_row(row["what"], row["against"], f"{row['against_us']:.0f}", f"{row['ours_us']:.0f}", ratio)
     Console().print(table)
 

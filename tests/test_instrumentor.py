@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pynvml
 import pytest
@@ -129,7 +130,9 @@ def test_no_thread_is_left_after_uninstrument(gpus: FakeNvml) -> None:
         ({"gpus": "mine", "alerts": "perhaps"}, ["'gpus'", "visible or all", "'alerts'", "true or false"]),
     ],
 )
-def test_a_wrong_option_is_named_with_its_value_and_what_is_allowed(options: dict[str, object], words: list[str]) -> None:
+def test_a_wrong_option_is_named_with_its_value_and_what_is_allowed(
+    options: dict[str, object], words: list[str]
+) -> None:
     """`instrument()` raises before it starts anything."""
     with pytest.raises(ConfigError) as raised:
         otel_hwmetrics.instrument(**options)  # type: ignore[arg-type]
@@ -155,12 +158,12 @@ def test_under_auto_instrumentation_a_wrong_option_is_logged_and_passed_over(
 def test_declarative_configuration_hands_its_options_over(caplog: pytest.LogCaptureFixture) -> None:
     """What the SDK makes of the YAML reaches us as arguments; a key that we do not know is logged, not fatal."""
     with caplog.at_level(logging.ERROR):
-        made = _dict_to_dataclass(
+        made: Any = _dict_to_dataclass(
             {"sample_interval": 0.5, "gpus": "all", "sampel_interval": 3}, HardwareMetricsInstrumentor.configuration
         )
-    assert made.sample_interval == 0.5  # type: ignore[attr-defined]
-    assert made.gpus == "all"  # type: ignore[attr-defined]
-    assert made.alerts is None  # type: ignore[attr-defined]
+    assert made.sample_interval == 0.5
+    assert made.gpus == "all"
+    assert made.alerts is None
     assert "no option 'sampel_interval'" in caplog.text
     assert "did you mean 'sample_interval'" in caplog.text
 

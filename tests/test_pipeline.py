@@ -32,7 +32,8 @@ class World:
     def __init__(self, gpus: list[FakeGpu], **options: object) -> None:
         self.clock = ManualClock(start=1000.0)
         self.nvml = FakeNvml(gpus, clock=self.clock)
-        self.spans, self.records, self.reader = InMemorySpanExporter(), InMemoryLogRecordExporter(), InMemoryMetricReader()
+        self.spans, self.reader = InMemorySpanExporter(), InMemoryMetricReader()
+        self.records = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
         self.tracer_provider, logger_provider = TracerProvider(), LoggerProvider()
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.spans))
         logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self.records))
@@ -103,11 +104,11 @@ def test_the_log_says_the_same_in_the_same_span(world: World) -> None:
 
 def test_the_metric_follows_the_alert(world: World) -> None:
     """`hwmetrics.alert.active` is pending, firing, neither; transitions are counted."""
-    seen = []
+    seen: list[tuple[int, dict[str, float]]] = []
     for second in range(1, 46):
         world.advance(1)
         states = {
-            series.attributes["hwmetrics.alert.state"]: point.value
+            str(series.attributes["hwmetrics.alert.state"]): point.value
             for series, point in latest(world).items()
             if series.metric.name == "hwmetrics.alert.active" and "gpu_hot" in series.attributes.values()
         }

@@ -669,7 +669,7 @@ def test_missing_before_install_and_never_implemented() -> None:
         (lambda nvml: nvml.missing("*"), r"function = '\*'"),
         (lambda nvml: nvml.fail("nvmlDeviceGetName", 0), "code = 0: allowed is a number above 0 or one of NVML_ERROR_"),
         (lambda nvml: nvml.fail("nvmlDeviceGetName", "NVML_ERROR_OOPS"), "code = 'NVML_ERROR_OOPS'"),
-        (lambda nvml: nvml.init_error(True), "code = True"),  # noqa: FBT003
+        (lambda nvml: nvml.init_error(True), "code = True"),
         (lambda nvml: nvml.fail("nvmlDeviceGetName", 1, gpu=2), "gpu = 2: allowed is an index below 2"),
         (lambda nvml: nvml.fail("nvmlDeviceGetName", 1, gpu=-1), "gpu = -1"),
         (lambda nvml: nvml.fail("nvmlDeviceGetCount_v2", 1, gpu=0), "gpu = 0: allowed is nothing"),

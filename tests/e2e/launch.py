@@ -35,14 +35,13 @@ def scenario(folder: Path, text: str = GPUS) -> str:
     return str(path)
 
 
-def instrumented(*command: str, endpoint: str, protocol: str, timeout: float = 60, **options: str) -> str:
+def instrumented(*command: str, endpoint: str, protocol: str, **options: str) -> str:
     """Run a Python script under auto-instrumentation with everything exported over OTLP; gives what it printed.
 
     Args:
         command: The script and its arguments.
         endpoint: Of the receiver.
         protocol: ``grpc`` or ``http/protobuf``.
-        timeout: Seconds after which the run has failed.
         options: More environment variables.
     """
     launcher = shutil.which("opentelemetry-instrument", path=sysconfig.get_path("scripts"))
@@ -65,7 +64,7 @@ def instrumented(*command: str, endpoint: str, protocol: str, timeout: float = 6
         env=environment | options,
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -28,7 +28,7 @@ STOP_TIMEOUT = 5.0
 COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-class RotelUnavailable(Exception):  # noqa: N818 - a condition of the machine, which tests turn into a skip
+class RotelUnavailable(Exception):
     """rotel is not installed or does not start here; the message says why."""
 
 
@@ -112,7 +112,7 @@ def running_rotel() -> Iterator[Rotel]:
         grpc_port, http_port = _free_ports()
         command = [str(binary), "start", *_options(grpc_port, http_port, Path(folder))]
         try:
-            process = subprocess.Popen(  # noqa: S603 - the command is built here
+            process = subprocess.Popen(
                 command,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from opentelemetry.semconv.schemas import Schemas
+
+from otel_hwmetrics.catalog.system import MEMORY_AVAILABLE  # its name changed between conventions
 from otlp_receiver import ReceivedLog, ReceivedMetric, ReceivedSpan, Receiver
 
 from .launch import HERE, instrumented, scenario
@@ -46,7 +49,7 @@ EXPECTED = {
     "system.memory.usage": Expected("updowncounter", "By", True, {"system.memory.state"}),
     "system.memory.limit": Expected("updowncounter", "By", True, set()),
     "system.memory.utilization": Expected("gauge", "1", False, {"system.memory.state"}),
-    "system.memory.linux.available": Expected("updowncounter", "By", True, set()),
+    MEMORY_AVAILABLE.name: Expected("updowncounter", "By", True, set()),
     "system.paging.usage": Expected("updowncounter", "By", True, {"system.paging.state"}),
     "system.disk.io": Expected("counter", "By", True, {"system.device", "disk.io.direction"}),
     "system.disk.operations": Expected("counter", "{operation}", True, {"system.device", "disk.io.direction"}),
@@ -262,6 +265,36 @@ def test_a_wrong_option_and_no_driver_leave_the_job_alone() -> None:
     assert "visible or all" in printed
     assert "system.cpu.time" in metrics
     assert "hw.energy" not in metrics
+
+
+def test_the_declarative_configuration_file_is_obeyed(tmp_path: Path) -> None:
+    """Options below `instrumentation/development: python: hwmetrics:` count; one that does not exist is named."""
+    if find_spec("opentelemetry.configuration") is None:
+        pytest.skip("opentelemetry-configuration is not installed (it needs the SDK 1.44)")
+    with Receiver() as receiver:
+        configuration = tmp_path / "otel.yaml"
+        configuration.write_text(
+            f"""
+file_format: "1.0"
+meter_provider:
+  readers:
+    - periodic:
+        interval: 500
+        exporter:
+          otlp_http:
+            endpoint: {receiver.http_endpoint}/v1/metrics
+instrumentation/development:
+  python:
+    hwmetrics:
+      sources: [process]
+      sampel_interval: 1
+"""
+        )
+        printed = instrumented(JOB, "1.5", endpoint="", protocol="http/protobuf", OTEL_CONFIG_FILE=str(configuration))
+        metrics = receiver.metrics()
+    assert "process.cpu.time" in metrics
+    assert "system.cpu.time" not in metrics
+    assert "no option 'sampel_interval' (in the declarative configuration); did you mean 'sample_interval'?" in printed
 
 
 def test_an_independent_receiver_understands_it(tmp_path: Path) -> None:
