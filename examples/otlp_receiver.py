@@ -118,7 +118,7 @@ class ReceivedLog:
     resource: dict[str, Any]
 
 
-def _value(value: Any) -> Any:  # noqa: ANN401 - an OTLP AnyValue is any value
+def _value(value: Any) -> Any:
     which = value.WhichOneof("value")
     if which == "array_value":
         return [_value(item) for item in value.array_value.values]
@@ -295,7 +295,7 @@ class Receiver:
         with self._changed:
             return self._changed.wait_for(lambda: predicate(self), timeout)
 
-    def accept(self, signal_name: str, protocol: str, request: Any) -> Any:  # noqa: ANN401 - an export request
+    def accept(self, signal_name: str, protocol: str, request: Any) -> Any:
         """Keep what a request holds and return the response: full success."""
         _, response, decode = SIGNALS[signal_name]
         items = list(decode(request))
@@ -313,7 +313,7 @@ class _Servicer:
     def __init__(self, receiver: Receiver, signal_name: str) -> None:
         self._receiver, self._signal = receiver, signal_name
 
-    def Export(self, request: Any, _context: Any) -> Any:  # noqa: ANN401, N802 - as in the generated code
+    def Export(self, request: Any, _context: Any) -> Any:  # noqa: N802 - as in the generated code
         return self._receiver.accept(self._signal, "gRPC", request)
 
 
@@ -323,7 +323,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 2  # Seconds without a byte from the client, which also bounds `Receiver.stop`.
 
-    def __init__(self, receiver: Receiver, *args: Any) -> None:  # noqa: ANN401 - passed on as they are
+    def __init__(self, receiver: Receiver, *args: Any) -> None:
         self._receiver = receiver
         super().__init__(*args)
 
@@ -341,7 +341,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(body)
 
-    def _accept(self) -> Any:  # noqa: ANN401 - an export response
+    def _accept(self) -> Any:
         body = self._body()  # Also where it is refused: closing a connection with unread bytes loses the answer.
         signal_name = self.path.removeprefix("/v1/")
         if f"/v1/{signal_name}" != self.path or signal_name not in SIGNALS:
@@ -365,7 +365,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _RefusedError(413, 8, f"a body may have {MAX_BODY} bytes")
         return self.rfile.read(int(length))
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 - as in the base class
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as in the base class
         """Say nothing: `on_batch` reports."""
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import otlp_receiver
 import pytest
 from google.rpc.status_pb2 import Status
 from opentelemetry._logs import SeverityNumber
@@ -43,6 +42,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import Status as SpanStatus
 from opentelemetry.trace import StatusCode
+
+import otlp_receiver
 from otlp_receiver import PROTOBUF, Receiver
 
 if TYPE_CHECKING:
@@ -338,7 +339,7 @@ def run(use: Callable[[subprocess.Popen[str], dict[str, str]], None]) -> int:
     """Run the receiver as a program on free ports, use it, and return its exit status."""
     command = [sys.executable, str(Path(otlp_receiver.__file__)), "--grpc-port", "0", "--http-port", "0"]
     environment = {**os.environ, "PYTHONWARNINGS": ""}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:  # noqa: S603 - ours
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
             where = [process.stdout.readline().split() for _ in range(2)]
