@@ -23,6 +23,7 @@ class Row:
     side: Side
     slack: float
     message: str
+    advice: str
 
 
 ROWS: tuple[Row, ...] = (
@@ -32,8 +33,9 @@ ROWS: tuple[Row, ...] = (
         Level(gpu.MEMORY_UTILIZATION),
         Side.ABOVE,
         slack=0.05,
-        message="{device}: {value} of its memory is used (above {threshold}). An out-of-memory error is near: a "
-        "smaller batch, gradient accumulation or activation checkpointing would make room.",
+        message="{value} of the memory of {device} is used ({beyond}).",
+        advice="An out-of-memory error may be near: a smaller batch, gradient accumulation or activation checkpointing "
+        "makes room.",
     ),
     Row(
         "gpu_hot",
@@ -41,8 +43,8 @@ ROWS: tuple[Row, ...] = (
         Level(gpu.TEMPERATURE),
         Side.ABOVE,
         slack=2.0,
-        message="{device} is at {value} (above {threshold}). It will slow itself down before it takes harm: check "
-        "its cooling and its neighbours.",
+        message="{device} is at {value} ({beyond}).",
+        advice="It will slow itself down before it takes harm: check its cooling and its neighbours.",
     ),
     Row(
         "gpu_power_limit",
@@ -50,8 +52,8 @@ ROWS: tuple[Row, ...] = (
         ShareOf(gpu.POWER, gpu.POWER_LIMIT),
         Side.ABOVE,
         slack=0.05,
-        message="{device} draws {value} of the power it is held to (above {threshold}): its clocks are limited by "
-        "power. Usual in dense training; if not wanted, raise the limit.",
+        message="{device} draws {value} of the power that it is held to ({beyond}).",
+        advice="Its clocks are limited by power. Usual in dense training; if not wanted, raise the limit.",
     ),
     Row(
         "gpu_underused",
@@ -59,8 +61,8 @@ ROWS: tuple[Row, ...] = (
         Level(gpu.UTILIZATION),
         Side.BELOW,
         slack=0.05,
-        message="{device} is busy {value} of the time (below {threshold}). It may be waiting for data, for the CPU "
-        "or for other ranks.",
+        message="{device} is busy {value} of the time ({beyond}).",
+        advice="It may be waiting for data, for the CPU or for other ranks.",
     ),
     Row(
         "gpu_idle",
@@ -68,8 +70,8 @@ ROWS: tuple[Row, ...] = (
         Level(gpu.UTILIZATION),
         Side.BELOW,
         slack=0.0,
-        message="{device} has done next to nothing ({value} of the time, below {threshold}): the job may hang, or "
-        "does not use this GPU.",
+        message="{device} is busy {value} of the time ({beyond}).",
+        advice="It has next to nothing to do: the job may hang, or does not use this GPU.",
     ),
     Row(
         "host_memory_pressure",
@@ -77,8 +79,8 @@ ROWS: tuple[Row, ...] = (
         Level(system.MEMORY_UTILIZATION, {system.MEMORY_STATE: SystemMemoryStateValues.USED.value}),
         Side.ABOVE,
         slack=0.05,
-        message="{value} of the host's memory is used (above {threshold}). The kernel may soon kill a process: fewer "
-        "data-loading workers or smaller caches would make room.",
+        message="{value} of the host's memory is used ({beyond}).",
+        advice="The kernel may soon kill a process: fewer data-loading workers or smaller caches make room.",
     ),
     Row(
         "io_bottleneck",
@@ -86,8 +88,8 @@ ROWS: tuple[Row, ...] = (
         Level(system.CPU_UTILIZATION, {system.CPU_MODE: CpuModeValues.IOWAIT.value}),
         Side.ABOVE,
         slack=0.1,
-        message="The CPUs spend {value} of their time waiting for I/O (above {threshold}): storage is too slow for "
-        "what is asked of it. More prefetching, larger reads or a faster disk would help.",
+        message="The CPUs spend {value} of their time waiting for I/O ({beyond}).",
+        advice="Storage is too slow for what is asked of it: more prefetching, larger reads or a faster disk help.",
     ),
 )
 
@@ -106,6 +108,7 @@ def rules(config: Config) -> tuple[Rule, ...]:
             slack=row.slack,
             for_seconds=getattr(config, f"alert_{row.name}_for"),
             message=row.message,
+            advice=row.advice,
         )
         for row in ROWS
         if getattr(config, f"alert_{row.name}")

@@ -147,7 +147,9 @@ class Rule:
         threshold: Strictly beyond this it holds; in the condition's unit.
         slack: How far back across the threshold it must come before a firing alert is resolved.
         for_seconds: How long it must hold before it fires.
-        message: One sentence for people; ``{device}``, ``{value}`` and ``{threshold}`` are filled in.
+        message: One sentence for people on what is the case; ``{device}``, ``{value}``, ``{threshold}`` and ``{beyond}``
+            ("above 80 °C", resolved "no longer above 80 °C") are filled in.
+        advice: What it may come to, and what to do about it; told when it fires.
 
     Raises:
         ValueError: The row contradicts itself.
@@ -161,6 +163,7 @@ class Rule:
     slack: float
     for_seconds: float
     message: str
+    advice: str = ""
 
     def __post_init__(self) -> None:
         if self.slack < 0 or self.for_seconds < 0:

@@ -4,7 +4,8 @@
 Modelled on Prometheus' alerting rules
 (https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/), with three answers to every question:
 the condition holds, it does not, there is no reading. Without a reading a firing alert goes on firing (a GPU that
-fell off the bus did not cool down), while a pending one starts over: "for 60 s" means 60 s of evidence.
+fell off the bus did not cool down), and the clock of a pending one stands still: "for 60 s" means 60 s of evidence, and
+a sample that came without its GPU is none, against it neither. A gap longer than that starts it over.
 """
 
 from __future__ import annotations
@@ -48,14 +49,17 @@ class Transition:
 
     @property
     def message(self) -> str:
-        """One sentence for people."""
-        unit = self.rule.condition.unit
-        text = self.rule.message.format(
+        """For people: what is the case, and while it fires what to do about it."""
+        rule, resolved = self.rule, self.state is State.RESOLVED
+        unit = rule.condition.unit
+        threshold = _show(rule.threshold, unit)
+        text = rule.message.format(
             device=self.subject.attributes.get(gpu.HW_NAME, self.subject.key),
             value=_show(self.value, unit),
-            threshold=_show(self.rule.threshold, unit),
+            threshold=threshold,
+            beyond=f"{'no longer ' if resolved else ''}{rule.side.value} {threshold}",
         )
-        return text if self.state is not State.RESOLVED else f"Resolved after {self.duration:.0f} s: {text}"
+        return f"Resolved after {self.duration:.0f} s: {text}" if resolved else f"{text} {rule.advice}".rstrip()
 
 
 def _show(value: float | None, unit: Unit) -> str:
@@ -71,13 +75,15 @@ def _show(value: float | None, unit: Unit) -> str:
 class _Instance:
     """One rule on one device."""
 
-    __slots__ = ("_active", "_series", "rule", "since", "state", "subject")
+    __slots__ = ("_blind", "_seen", "_series", "rule", "since", "state", "subject")
 
     def __init__(self, rule: Rule, subject: Subject) -> None:
         self.rule = rule
         self.subject = subject
         self.state = State.UNKNOWN
-        self.since = 0.0
+        self.since = 0.0  # pending: now, less the evidence; firing: when it began
+        self._seen = 0.0  # when it was read last
+        self._blind = False  # whether that was not the last look
         common: dict[str, Attribute] = {
             own.ALERT_RULE: rule.name,
             own.ALERT_SEVERITY: rule.severity.value,
@@ -91,9 +97,14 @@ class _Instance:
     def next(self, value: float | None, now: float) -> Iterator[State]:
         """The states that follow from a value, one after the other; none when nothing changes."""
         if value is None:
-            if self.state not in (State.FIRING, State.UNKNOWN):
+            patient = self.state is State.PENDING and now - self._seen <= self.rule.for_seconds
+            if not patient and self.state not in (State.FIRING, State.UNKNOWN):
                 yield State.UNKNOWN
+            self._blind = True
             return
+        if self._blind and self.state is State.PENDING:
+            self.since += now - self._seen
+        self._seen, self._blind = now, False
         if self.state is State.FIRING:
             if self.rule.clears(value):
                 yield State.RESOLVED
