@@ -65,6 +65,8 @@ def _number(least: float, most: float = math.inf) -> Callable[[Any], float]:
 
 
 def _source_names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, Mapping):  # its keys would pass for a list
+        raise TypeError(value)
     parts = value.split(",") if isinstance(value, str) else value
     named = tuple(str(part).strip().lower() for part in parts)
     if named == ("auto",):
@@ -127,7 +129,7 @@ class Config:
         0.2, "How long an export waits for a fresh look at the machine before it takes the last one."
     )
     source_timeout: float = seconds(
-        0.15, "How long a source that may hang can hold a sample up before it is left out of it.", least=0.001
+        0.5, "How long a source that may hang can hold a sample up before it is left out of it.", least=0.001
     )
     alerts: bool = switch(True, "Judge alert rules.")
     alert_gpu_memory_pressure: bool = switch(True, "Alert when the memory of a GPU is nearly full.")
@@ -186,8 +188,8 @@ def resolve(
     environ = os.environ if environ is None else environ
     arguments = dict(arguments or {})
     errors: list[ConfigError] = []
-    named_file = arguments.pop("config_file", None) or environ.get(ENVIRONMENT_PREFIX + "CONFIG_FILE")
-    origin, from_file = _read_file(named_file, directory or Path.cwd(), errors)
+    named_file = _named_file(arguments.pop("config_file", None), environ, errors)
+    origin, from_file = _read_file(named_file, directory or _working_directory(), errors)
     from_environment = {
         key.removeprefix(ENVIRONMENT_PREFIX).lower(): value
         for key, value in environ.items()
@@ -195,26 +197,37 @@ def resolve(
     }
     values: dict[str, Any] = {}
     # The weakest place first, so that a better one overwrites it; a value that is wrong overwrites nothing.
-    for layer, place in (
+    for layer, where in (
         (from_file, f"in {origin}"),
-        (from_environment, "in the environment, as {variable}"),
+        (from_environment, "in the environment, as "),
         (arguments, "as an argument"),
     ):
         for name, value in layer.items():
-            where = place.format(variable=ENVIRONMENT_PREFIX + name.upper())
+            place = where + ENVIRONMENT_PREFIX + name.upper() if layer is from_environment else where
             if name not in OPTIONS:
-                errors.append(unknown_option(name, where))
-            elif value is not None and value not in ("", [], ()):
-                _take(values, name, value, where, errors)
+                errors.append(unknown_option(name, place))
+            elif not _unset(value):
+                _take(values, name, value, place, errors)
     return Resolved(Config(**values), tuple(errors))
+
+
+def _unset(value: Any) -> bool:
+    return value is None or (isinstance(value, str | list | tuple) and not value)
 
 
 def _take(values: dict[str, Any], name: str, value: Any, where: str, errors: list[ConfigError]) -> None:
     option = OPTIONS[name]
     try:
         values[name] = option.parse(value)
-    except (ValueError, TypeError, KeyError):
-        errors.append(ConfigError(f"option {name!r} is {value!r} ({where}); it takes {option.allowed}"))
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        errors.append(ConfigError(f"option {name!r} is {_show(value)} ({where}); it takes {option.allowed}"))
+
+
+def _show(value: Any) -> str:
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, lists in lists in lists
+        return f"one {type(value).__name__} too long to show"
 
 
 def unknown_option(name: str, where: str) -> ConfigError:
@@ -224,14 +237,31 @@ def unknown_option(name: str, where: str) -> ConfigError:
     return ConfigError(f"there is no option {name!r} ({where}); {hint}")
 
 
-def _read_file(named: str | None, directory: Path, errors: list[ConfigError]) -> tuple[str, dict[str, Any]]:
+def _named_file(argument: Any, environ: Mapping[str, str], errors: list[ConfigError]) -> Path | None:
+    if not _unset(argument):
+        try:
+            return Path(argument)
+        except TypeError:
+            shown = _show(argument)
+            errors.append(ConfigError(f"option 'config_file' is {shown} (as an argument); it takes a path to TOML"))
+    named = environ.get(ENVIRONMENT_PREFIX + "CONFIG_FILE")
+    return Path(named) if named else None
+
+
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # it was removed while the job is in it
+        return Path()
+
+
+def _read_file(named: Path | None, directory: Path, errors: list[ConfigError]) -> tuple[str, dict[str, Any]]:
     """The options in the configuration file, and the name to call it by."""
-    if named:
-        path = Path(named)
-        return str(path), _table_in(path, errors)
+    if named is not None:
+        return str(named), _table_in(named, errors)
     for name in ("hwmetrics.toml", "pyproject.toml"):
         path = directory / name
-        if path.is_file():
+        if os.path.isfile(path):  # Path.is_file raises where the directory may not be entered
             table = _table_in(path, errors)
             if table or name == "hwmetrics.toml":
                 return str(path), table
@@ -243,10 +273,14 @@ def _table_in(path: Path, errors: list[ConfigError]) -> dict[str, Any]:
         import tomllib
     else:
         import tomli as tomllib
+    raw = b""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-        errors.append(ConfigError(f"configuration file {path} cannot be read: {error}"))
+        raw = path.read_bytes()
+        content = tomllib.loads(raw.decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        # A broken pyproject.toml that does not speak of us is not ours to complain of.
+        if path.name != "pyproject.toml" or not raw or b"otel_hwmetrics" in raw:
+            errors.append(ConfigError(f"configuration file {path} cannot be read: {error}"))
         return {}
     if path.name == "pyproject.toml":
         tool = content.get("tool", {})

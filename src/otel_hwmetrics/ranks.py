@@ -10,6 +10,7 @@ SLURM's srun (https://slurm.schedmd.com/srun.html, output environment variables)
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 
@@ -33,22 +34,25 @@ _LAUNCHERS: tuple[dict[str, str], ...] = (
 )
 # The innermost launcher first: srun may start torchrun, and then each torchrun process carries srun's numbers, too.
 
+_COUNT = re.compile(r"[0-9]{1,9}")
+
 
 def ranks(environ: Mapping[str, str]) -> dict[str, Attribute]:
     """The process's place in a distributed job, by the first launcher that gave it a rank; empty outside of one."""
     for variables in _LAUNCHERS:
-        if environ.get(variables[RANK], "").isdecimal():
-            return {key: int(environ[name]) for key, name in variables.items() if environ.get(name, "").isdecimal()}
+        told = {key: environ.get(name, "") for key, name in variables.items()}
+        place: dict[str, Attribute] = {key: int(text) for key, text in told.items() if _COUNT.fullmatch(text)}
+        if RANK in place:
+            return place
     return {}
 
 
 def identity(environ: Mapping[str, str] | None = None) -> dict[str, Attribute]:
     """What tells this process from the others: pid, executable, ranks. One process, one value, for its whole life."""
-    return {
-        process_attributes.PROCESS_PID: os.getpid(),
-        process_attributes.PROCESS_EXECUTABLE_NAME: os.path.basename(sys.executable),
-        **ranks(os.environ if environ is None else environ),
-    }
+    known: dict[str, Attribute] = {process_attributes.PROCESS_PID: os.getpid()}
+    if sys.executable:  # an embedded interpreter has none
+        known[process_attributes.PROCESS_EXECUTABLE_NAME] = os.path.basename(sys.executable)
+    return known | ranks(os.environ if environ is None else environ)
 
 
 def missing_from(resource: Mapping[str, object] | None) -> dict[str, Attribute]:
