@@ -12,7 +12,7 @@ from __future__ import annotations
 # The logs API is stable in all but its underscore: https://github.com/open-telemetry/community/issues/1751
 from opentelemetry._logs import LoggerProvider, SeverityNumber, get_logger_provider
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
 
 from otel_hwmetrics import __version__
 from otel_hwmetrics.alerts.conditions import Severity, State
@@ -41,8 +41,8 @@ class LogSink:
         resolved = transition.state is State.RESOLVED
         logger.emit(
             timestamp=transition.time_unix_nano,
-            # An empty context, or the SDK would take whatever is current on this thread of ours.
-            context=Context() if span is None else set_span_in_context(span, Context()),
+            # Never an empty context: the SDK would take whatever is current on this thread of ours for it.
+            context=set_span_in_context(INVALID_SPAN if span is None else span, Context()),
             severity_number=SeverityNumber.INFO if resolved else _SEVERITY_NUMBER[transition.rule.severity],
             body=transition.message,
             attributes=event_attributes(transition),

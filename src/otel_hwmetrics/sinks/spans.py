@@ -30,26 +30,31 @@ EVENTS_A_SPAN = 16
 
 
 class _Open:
-    """One open span; held weakly, since not everybody ends what they start."""
+    """One open span and the thread that it is of; held weakly, since not everybody ends what they start."""
 
-    __slots__ = ("reference", "watched")
+    __slots__ = ("reference", "thread", "watched")
 
     def __init__(self, span: Span, on_gone: Any) -> None:
         self.reference = weakref.ref(span, on_gone)
+        self.thread = threading.get_ident()
         self.watched = False
+
+
+def _leaves(span: Span) -> bool:
+    """Whether what is put onto the span now will leave the process: it is open, and no sampler has dropped it."""
+    return span.is_recording() and span.get_span_context().trace_flags.sampled
 
 
 class SpanTracker:
     """Knows which spans are open on which thread. One for the process: a provider cannot lose a processor again.
 
-    An SDK span processor by its methods and not by inheritance, since the package needs only the API. All state is in
-    dictionaries that are changed by single operations, which the interpreter makes atomic.
+    An SDK span processor by its methods and not by inheritance, since the package needs only the API. The open spans
+    are in one dictionary that is changed by single operations, which the interpreter makes atomic.
     """
 
     def __init__(self) -> None:
         self.on = False
-        self._threads: dict[int, dict[int, _Open]] = {}
-        self._home: dict[int, int] = {}  # span id -> thread id
+        self._open: dict[int, _Open] = {}  # by span id, the innermost of each thread last
         self._training_thread: int | None = None
         self._awaiting = False
         self._attached: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
@@ -94,7 +99,7 @@ class SpanTracker:
         """A span was started, on this thread."""
         if self.on:
             with guard("noting a span's start"):
-                if span.is_recording():
+                if _leaves(span):
                     self._note(span)
 
     def on_end(self, span: Any) -> None:
@@ -115,55 +120,40 @@ class SpanTracker:
 
     def watch(self, span: Span) -> None:
         """Prefer this span, open on this thread, which from now on is the training's."""
-        if not span.is_recording():
+        if not _leaves(span):
             return
-        span_id = span.get_span_context().span_id
-        thread = self._home.get(span_id)
-        entry = self._threads.get(thread, {}).get(span_id) if thread is not None else None
+        entry = self._open.get(span.get_span_context().span_id)
         if entry is None:  # of a provider that has not met us, or started while we were off
             entry = self._note(span)
         entry.watched = True
-        self._training_thread = threading.get_ident()
+        entry.thread = self._training_thread = threading.get_ident()
 
     def target(self) -> Span | None:
         """The span that an alert belongs to: on the training's thread the innermost watched one, else the innermost.
 
-        The training's thread is the one that watched a span last; the main thread, if none did.
+        The training's thread is the one that watched a span last; the main thread, if none did or no span of it is open.
         """
-        thread = self._training_thread
-        if thread is None or thread not in self._threads:
-            thread = threading.main_thread().ident
-        innermost = None
-        for entry in reversed(tuple(self._threads.get(thread or 0, {}).values())):
-            span = entry.reference()
-            if span is None or not span.is_recording():
-                continue
-            if entry.watched:
-                return span
-            innermost = innermost or span
-        return innermost
+        innermost_first = reversed(self._open.copy().values())  # a copy, since the other threads go on
+        live = [entry for entry in innermost_first if (span := entry.reference()) is not None and span.is_recording()]
+        for thread in (self._training_thread, threading.main_thread().ident):
+            candidates = [entry for entry in live if entry.thread == thread]
+            if candidates:
+                return next((entry for entry in candidates if entry.watched), candidates[0]).reference()
+        return None
 
     def reset(self) -> None:
         """Forget every span, and be off."""
         self.on = False
-        self._threads.clear()
-        self._home.clear()
+        self._open.clear()
         self._training_thread = None
 
     def _note(self, span: Span) -> _Open:
-        thread, span_id = threading.get_ident(), span.get_span_context().span_id
-        entry = _Open(span, lambda _: self._forget(span_id))
-        self._threads.setdefault(thread, {})[span_id] = entry
-        self._home[span_id] = thread
+        span_id = span.get_span_context().span_id
+        entry = self._open[span_id] = _Open(span, lambda _: self._forget(span_id))
         return entry
 
     def _forget(self, span_id: int) -> None:
-        thread = self._home.pop(span_id, None)
-        spans = self._threads.get(thread) if thread is not None else None
-        if spans is not None:
-            spans.pop(span_id, None)
-            if not spans:
-                self._threads.pop(thread or 0, None)
+        self._open.pop(span_id, None)
 
 
 TRACKER = SpanTracker()
@@ -188,7 +178,8 @@ class SpanSink:
 def watch(span: Span) -> Span:
     """Have alerts put onto a span that you opened yourself, on this thread, for as long as it is open.
 
-    Without this they go to the innermost open span of the main thread. A span that is not recording is passed over.
+    Without this they go to the innermost open span of the main thread. A span that is not recording, or that was not
+    sampled, is passed over.
 
     Returns:
         The same span.
