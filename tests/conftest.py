@@ -12,6 +12,7 @@ import pytest
 os.environ["OTEL_PYTHON_HWMETRICS_LOUD"] = "1"
 
 import otel_hwmetrics
+from otel_hwmetrics._guard import faults
 from otel_hwmetrics.testing import without_nvml
 
 _skipped: list[str] = []
@@ -23,6 +24,7 @@ def clean() -> Iterator[None]:
     with without_nvml():
         yield
         otel_hwmetrics.uninstrument()
+        faults.clear()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

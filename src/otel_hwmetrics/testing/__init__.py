@@ -67,9 +67,10 @@ Importing this module is cheap: `pynvml` is imported when the first `FakeNvml` i
 
 from __future__ import annotations
 
+from otel_hwmetrics.testing.binding import without_nvml
 from otel_hwmetrics.testing.clock import ManualClock
 from otel_hwmetrics.testing.gpu import FakeGpu, Value
-from otel_hwmetrics.testing.nvml import FakeNvml, Hang, without_nvml
+from otel_hwmetrics.testing.nvml import FakeNvml, Hang
 from otel_hwmetrics.testing.scenario import ScenarioError, install_from_environment, load_scenario
 
 __all__ = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scripted NVML: installing it under the real binding, and making it misbehave."""
+"""The scripted NVML, and making it misbehave."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from otel_hwmetrics.testing.binding import Library, under_pynvml
 from otel_hwmetrics.testing.gpu import FakeGpu, InvalidValueError, is_number
 
 if TYPE_CHECKING:
     import sys
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from otel_hwmetrics.testing.clock import Clock
@@ -80,53 +81,6 @@ def _others(rules: list[_Rule[_T]], function: str | None) -> list[_Rule[_T]]:
     return [rule for rule in rules if function not in (None, rule.function)]
 
 
-class _Library:
-    """What `pynvml.nvmlLib` is while a fake is installed: an attribute per C function."""
-
-    def __init__(self, resolve: Callable[[str], Callable[..., int | bytes]]) -> None:
-        self._resolve = resolve
-
-    def __getattr__(self, name: str) -> Callable[..., int | bytes]:
-        return self._resolve(name)
-
-
-@contextlib.contextmanager
-def _under_pynvml(library: object, load: Callable[[], None]) -> Iterator[None]:
-    """Put `library` under the binding, with `load` in place of its loader, and put back what was there."""
-    import pynvml
-
-    replacements = [
-        (pynvml, "nvmlLib", library),
-        (pynvml, "_LoadNvmlLibrary", load),
-        (pynvml, "_nvmlGetFunctionPointer_cache", {}),
-        (pynvml, "_nvmlLib_refcount", 0),
-        # The binding keeps the text of each error it prints; ours must not outlive us.
-        (pynvml.NVMLError, "_errcode_to_string", dict(pynvml.NVMLError._errcode_to_string)),
-    ]
-    with pynvml.libLoadLock:
-        before = [(owner, name, getattr(owner, name)) for owner, name, _ in replacements]
-        for owner, name, value in replacements:
-            setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        with pynvml.libLoadLock:
-            for owner, name, value in before:
-                setattr(owner, name, value)
-
-
-@contextlib.contextmanager
-def without_nvml() -> Iterator[None]:
-    """Make `pynvml.nvmlInit` raise `NVMLError_LibraryNotFound`, on a machine with a driver too."""
-    import pynvml
-
-    def load() -> None:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
-
-    with _under_pynvml(None, load):
-        yield
-
-
 class FakeNvml:
     """An NVML with scripted GPUs, under the real `pynvml`.
 
@@ -169,7 +123,7 @@ class FakeNvml:
         self._clock: Clock = time if clock is None else clock
         self._started = 0.0
         self._machine: Machine | None = None  # None unless installed
-        self._library = _Library(self._resolve)
+        self._library = Library(self._resolve)
         self._binding = contextlib.ExitStack()
         # Reentrant, because a scripted function runs under it and may ask the fake something.
         self._lock = threading.RLock()
@@ -206,7 +160,7 @@ class FakeNvml:
             self._started = self._clock.monotonic()
             devices = (Device(index, gpu, self._elapsed) for index, gpu in enumerate(self.gpus))
             self._machine = Machine(self.driver_version, tuple(devices))
-            self._binding.enter_context(_under_pynvml(self._library, lambda: None))
+            self._binding.enter_context(under_pynvml(self._library, lambda: None))
 
     def uninstall(self) -> None:
         """Put back exactly what `pynvml` had before, and release stuck calls, which answer UNINITIALIZED.
