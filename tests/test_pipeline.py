@@ -39,13 +39,14 @@ class World:
         logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self.records))
         self.nvml.install()
         self.pipeline = Pipeline(
-            Config(sample_interval=0, **options),  # type: ignore[arg-type]
+            Config(sample_interval=0, source_timeout=10.0, **options),  # type: ignore[arg-type]
             meter_provider=MeterProvider([self.reader]),
             tracer_provider=self.tracer_provider,
             logger_provider=logger_provider,
             clock=self.clock,
         )
         self.pipeline.start()
+        assert self.pipeline.sampler.fresh(20) is not None  # its own first look is over; from here on only `advance`
 
     def advance(self, seconds: int) -> None:
         """Let time pass, with a sample every second, judged and told."""

@@ -91,7 +91,10 @@ class Pipeline:
             _accumulator,
             clock=clock,
             interval=config.sample_interval,
-            source_timeout=config.source_timeout,
+            # Without regular samples to fall back on, an export would wait in vain for a sample that waits for a source.
+            source_timeout=config.source_timeout
+            if config.sample_interval
+            else min(config.source_timeout, config.snapshot_timeout / 2),
         )
 
     def start(self) -> None:

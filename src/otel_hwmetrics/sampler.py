@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from otel_hwmetrics._guard import faults, guard
@@ -24,8 +24,12 @@ from otel_hwmetrics.windows import Accumulator, Sample, between
 
 _logger = logging.getLogger(__name__)
 
+HUNG_AFTER = 1.0
+"""Seconds after which a look that is late was not only slow; only then does its source get a rest. A thread that waits
+for a busy interpreter is slow, too: each call that releases the GIL may wait 5 ms to have it again."""
 BACK_OFF_FIRST = 1.0
 BACK_OFF_MOST = 60.0
+"""Seconds of rest for a source that hung, the first time and at most; in between they double."""
 STALE_AFTER = 5.0
 """Seconds after which the last sample is too old to be shown as the present, at least."""
 
@@ -135,6 +139,7 @@ class ThreadRunner(Runner):
         self._opened = False
         self._late = False
         self._result: Batch | None = None
+        self._told = False
         self._pause = 0.0
         self._ask_again_at = 0.0
         self._thread = threading.Thread(target=self._run, name=f"hwmetrics-{source.name}", daemon=True)
@@ -170,14 +175,16 @@ class ThreadRunner(Runner):
                 self._miss()
                 return None
             batch, self._result = self._result, None
-            if not self._late:
-                self._pause = 0.0
-            else:
-                self._late = False
+            took = self._clock.monotonic() - batch.began
+            if self._late and took >= HUNG_AFTER:
+                self._pause = min(max(BACK_OFF_FIRST, self._pause * 2), BACK_OFF_MOST)
                 self._ask_again_at = self._clock.monotonic() + self._pause
-                if self._clock.monotonic() - batch.began > STALE_AFTER:
-                    self._miss()
-                    return None
+            elif not self._late:
+                self._pause = 0.0
+            self._late = False
+            if took > STALE_AFTER:
+                self._miss()
+                return None
         return self._account(batch)
 
     def _begin(self) -> None:
@@ -188,16 +195,17 @@ class ThreadRunner(Runner):
             self._condition.notify_all()
 
     def _miss(self) -> None:
-        """This sample goes without: count what it lacks; the first time, say so and lengthen the rest to come."""
+        """This sample goes without: count what it lacks, and say so, once in a job's life."""
         self.up = False
         self.lost["timeout"] += self._expected
-        if self._busy and not self._late:
+        if self._busy:
             self._late = True
-            self._pause = min(max(BACK_OFF_FIRST, self._pause * 2), BACK_OFF_MOST)
+        if not self._told:
+            self._told = True
             _logger.warning(
-                "%s does not answer in time and is left out until it does; asked again %g s after that.",
+                "%s does not answer in time. Samples go without it until it does; how often is counted in %s.",
                 self.source.name,
-                self._pause,
+                own.READINGS_LOST.name,
             )
 
     def stop(self, timeout: float) -> None:
@@ -305,14 +313,7 @@ class Sampler:
     def sample(self, *, regular: bool = True) -> Sample:
         """Look once, judge if it is a regular sample, publish. Called on the sampler's thread (tests: on any one)."""
         started_cpu = time.thread_time()
-        for runner in self.runners:
-            runner.ask()
-        deadline = time.monotonic() + self._source_timeout
-        readings: list[Reading] = []
-        for runner in sorted(self.runners, key=lambda runner: runner.source.may_hang):
-            batch = runner.take(deadline)
-            if batch is not None:
-                readings += batch.readings
+        readings = [reading for batch in self._look() for reading in batch.readings]
         at, time_unix_nano = self._clock.monotonic(), self._clock.time_ns()
         readings += self._own(at)
         sample = self._accumulator.sample(readings, at, time_unix_nano)
@@ -321,12 +322,25 @@ class Sampler:
             with guard("judging alerts"):
                 self._judge.judge(self.snapshot)
             self._judged = sample
-        self._accumulator.extend(sample.points, self._judge.readings(at))
+        with guard("showing alerts"):
+            self._accumulator.extend(sample.points, self._judge.readings(at))
         with self._condition:
             self.latest = sample
             self.first = self.first or sample
         self._cpu_time += time.thread_time() - started_cpu
         return sample
+
+    def _look(self) -> Iterator[Batch]:
+        """Every source's batch. Those that may hang are at work while the others are read, and then waited for."""
+        for runner in self.runners:
+            runner.ask()
+        deadline = 0.0
+        for runner in sorted(self.runners, key=lambda runner: runner.source.may_hang):
+            if runner.source.may_hang:
+                deadline = deadline or time.monotonic() + self._source_timeout
+            batch = runner.take(deadline)
+            if batch is not None:
+                yield batch
 
     def _own(self, at: float) -> Iterable[Reading]:
         """Readings of ourselves: what the sources cost and missed."""
@@ -343,6 +357,17 @@ class Sampler:
         for place, count in tuple(faults.items()):
             yield Reading(Series(own.INTERNAL_ERRORS, {own.PLACE: place}), count, at)
 
+    def _after(self, due: float) -> float:
+        """When the regular look after the one that was due at ``due`` is due.
+
+        Looks that were missed (SIGSTOP, a suspended laptop, a slow read) are not made up for: two looks in quick
+        succession have no rates between them.
+        """
+        if not self._interval:
+            return math.inf
+        now = time.monotonic()
+        return due + self._interval if due + self._interval > now else now + self._interval
+
     def _run(self) -> None:
         due = time.monotonic()  # the first look is at once: rates and totals count from it
         while True:
@@ -354,13 +379,10 @@ class Sampler:
                     return
                 ticket = self._asked
             regular = not self._interval or time.monotonic() >= due
-            if not self._interval:
-                due = math.inf
-            elif regular:
-                # After a stop of the whole process (SIGSTOP, a suspended laptop) missed looks are not made up for.
-                due = max(due + self._interval, time.monotonic())
             with guard("sampling"):
                 self.sample(regular=regular)
+            if regular:
+                due = self._after(due)
             with self._condition:
                 self._answered = ticket
                 self._condition.notify_all()

@@ -10,7 +10,7 @@ Pure but for the accumulator's memory: time and data are arguments.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from otel_hwmetrics.catalog import METRICS
@@ -45,12 +45,14 @@ class Sample:
         at: Seconds of the monotonic clock.
         time_unix_nano: The same moment by the wall clock.
         points: By series.
+        absent: Where the gauges last stood that this look could not read: a window that begins here begins there.
     """
 
     number: int
     at: float
     time_unix_nano: int
     points: dict[Series, Point]
+    absent: Mapping[Series, Point] = field(default_factory=dict)
 
 
 _DERIVED: dict[str, list[Metric]] = {}
@@ -122,7 +124,8 @@ class Accumulator:
             for metric in _DERIVED.get(series.metric.name, ()):
                 if isinstance(metric.derivation, Quotient):
                     self._divide(points, series, metric, metric.derivation)
-        return Sample(self._number, at, time_unix_nano, points)
+        absent = {series: last for series, (_, last) in self._last.items() if series not in points}
+        return Sample(self._number, at, time_unix_nano, points, absent)
 
     def extend(self, points: dict[Series, Point], readings: Iterable[Reading]) -> None:
         """Add readings to the points of the sample in the making."""
@@ -168,7 +171,7 @@ def between(earlier: Sample | None, later: Sample) -> Snapshot:
     shares: dict[Metric, list[tuple[Series, float]]] = {}
     for series, point in later.points.items():
         if series.metric.kind is Kind.GAUGE:
-            readings.append(Reading(series, _mean(before.get(series), point), point.at))
+            readings.append(Reading(series, _mean(series, earlier, point), point.at))
             continue
         readings.append(Reading(series, point.value, point.at))
         start = before.get(series)
@@ -191,8 +194,11 @@ def between(earlier: Sample | None, later: Sample) -> Snapshot:
     return Snapshot(readings, window, later.time_unix_nano)
 
 
-def _mean(start: Point | None, end: Point) -> float:
+def _mean(series: Series, earlier: Sample | None, end: Point) -> float:
+    if earlier is None:
+        return end.value
     integral, observed = end.integral, end.observed
+    start = earlier.points.get(series) or earlier.absent.get(series)
     if start is not None:
         integral, observed = integral - start.integral, observed - start.observed
     return integral / observed if observed > 0 else end.value
