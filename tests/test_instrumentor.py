@@ -181,8 +181,14 @@ def test_the_file_in_the_working_directory_counts(tmp_path: Path, monkeypatch: p
         assert handle.snapshot() is None
 
 
-def test_no_gpu_is_one_info_line_and_no_zeros(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("loud", [True, False])
+def test_no_gpu_is_one_info_line_and_no_zeros(
+    loud: bool,  # noqa: FBT001 - the two values of the guard's switch
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Host metrics flow, no GPU metric exists, and one line says what is missing and why."""
+    monkeypatch.setattr("otel_hwmetrics._guard.LOUD", loud)
     meter_provider, reader = provider()
     with caplog.at_level(logging.INFO), otel_hwmetrics.instrument(meter_provider=meter_provider):
         found = collect(reader)

@@ -98,11 +98,11 @@ class Runner:
         self.source.close()
 
     def _open(self) -> None:
-        try:
-            with guard(f"opening {self.source.name}", self._failed_to_open):
+        with guard(f"opening {self.source.name}", self._failed_to_open):
+            try:
                 self.source.open()
-        except SourceUnavailable as error:
-            self.unavailable = error
+            except SourceUnavailable as error:
+                self.unavailable = error
         if self.unavailable is not None:
             _logger.info("No readings from %s. Everything else goes on.", self.unavailable)
 

@@ -111,10 +111,10 @@ def test_a_device_is_known_by_its_id() -> None:
 
 
 def test_a_sensor_speaks_for_its_gpu() -> None:
-    """`hw.id` is the GPU's UUID and `hw.name` the GPU's, not the sensor's; the sensor's own attributes are gone."""
+    """`hw.id`, `hw.name` and `hw.type` are the GPU's, not the sensor's; the sensor's own attributes are gone."""
     subject = subject_of(Series(gpu.TEMPERATURE, SENSOR))
     assert subject == subject_of(Series(gpu.UTILIZATION, DEVICE))
-    assert dict(subject.attributes) == {key: value for key, value in DEVICE.items() if key != gpu.HW_TYPE}
+    assert dict(subject.attributes) == DEVICE
 
 
 def test_what_is_of_no_device_is_of_the_host() -> None:

@@ -77,7 +77,7 @@ def oracle(at: Sequence[float], values: Sequence[Value], of: Rule) -> list[Momen
             moments.append(Moment(State.PENDING if patient else State.UNKNOWN, at[now] - evidence))
         elif not bad[now]:
             moments.append(Moment(State.INACTIVE, at[now]))
-        elif evidence >= of.for_seconds:
+        elif evidence >= of.for_seconds - 0.05:
             moments.append(Moment(State.FIRING, at[now], evidence))
         else:
             moments.append(Moment(State.PENDING, at[now] - evidence))

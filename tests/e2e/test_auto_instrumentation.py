@@ -41,7 +41,7 @@ GPU = {
     "hw.driver_version",
     "hwmetrics.gpu.index",
 }
-SENSOR = {"hw.id", "hw.name", "hw.parent", "hw.sensor_location", "hw.vendor", "hw.model", "hwmetrics.gpu.index"}
+SENSOR = (GPU - {"hw.type"}) | {"hw.parent", "hw.sensor_location"}
 ALERT = {"hwmetrics.alert.rule", "hwmetrics.alert.severity", "hwmetrics.alert.state"}
 
 EXPECTED = {
@@ -171,6 +171,7 @@ def test_the_alert_is_on_the_epoch_in_which_it_happened(arrived: Arrived) -> Non
     assert attributes["hw.name"] == "GPU 0"
     assert attributes["hw.model"] == "NVIDIA H100 80GB HBM3"
     assert attributes["hwmetrics.gpu.index"] == 0
+    assert {key for key in attributes if not key.startswith("hwmetrics.alert.")} == GPU
 
 
 def test_the_log_record_is_the_same_alert_in_the_same_span(arrived: Arrived) -> None:
@@ -252,6 +253,18 @@ def test_a_driver_that_hangs_does_not_keep_the_job(tmp_path: Path) -> None:
     assert moments >= 2  # export cycles went on
     up = {point.attributes["hwmetrics.source"]: point.value for point in metrics["hwmetrics.source.up"].points}
     assert up == {"system": 1, "process": 1, "nvidia": 0}
+
+
+def test_without_a_driver_nothing_is_said() -> None:
+    """In production, where the guard is quiet: the job's own lines, and not one of ours, let alone a traceback."""
+    with Receiver() as receiver:
+        printed = instrumented(
+            JOB, "0.5", endpoint=receiver.grpc_endpoint, protocol="grpc", OTEL_PYTHON_HWMETRICS_LOUD="0"
+        )
+        metrics = receiver.metrics()
+    assert printed == "trained\n"
+    assert "hwmetrics.internal.errors" not in metrics
+    assert "system.cpu.time" in metrics
 
 
 def test_a_wrong_option_and_no_driver_leave_the_job_alone() -> None:

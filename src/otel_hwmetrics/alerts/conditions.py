@@ -10,6 +10,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Protocol
 
+from opentelemetry.semconv._incubating.attributes.hw_attributes import HwTypeValues
+
 from otel_hwmetrics.catalog import gpu
 from otel_hwmetrics.model import Attribute, Metric, Series, Snapshot, Unit
 
@@ -64,6 +66,7 @@ def subject_of(series: Series) -> Subject:
     kept = {name: value for name, value in attributes.items() if name not in left_out}
     if parent:
         kept[gpu.HW_NAME] = f"GPU {attributes.get(gpu.GPU_INDEX, '')}".strip()
+        kept[gpu.HW_TYPE] = HwTypeValues.GPU.value
     return Subject(key, MappingProxyType({**kept, gpu.HW_ID: key}))
 
 

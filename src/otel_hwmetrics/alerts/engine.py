@@ -17,6 +17,10 @@ from otel_hwmetrics.alerts.conditions import Rule, State, Subject
 from otel_hwmetrics.catalog import gpu, own
 from otel_hwmetrics.model import Attribute, Reading, Series, Snapshot, Unit
 
+JITTER = 0.05
+"""Seconds by which evidence may be short: samples come some milliseconds early or late, and "for 5 s" at one a second
+means the sample 5 s on, not the sixth."""
+
 _TOLD = (State.FIRING, State.RESOLVED)
 
 
@@ -115,7 +119,7 @@ class _Instance:
             return
         if self.state is not State.PENDING:
             yield State.PENDING
-        if now - self.since >= self.rule.for_seconds:
+        if now - self.since >= self.rule.for_seconds - JITTER:
             yield State.FIRING
 
     def active(self, at: float) -> Iterator[Reading]:

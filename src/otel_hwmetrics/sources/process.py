@@ -14,7 +14,7 @@ from opentelemetry.semconv._incubating.attributes.disk_attributes import DiskIoD
 
 from otel_hwmetrics.catalog import process as rows
 from otel_hwmetrics.model import Series
-from otel_hwmetrics.sources.base import Batch, Bench, Clock, Reader, Source
+from otel_hwmetrics.sources.base import Batch, Bench, Clock, Reader, Source, SourceUnavailable
 
 Pairs = Iterator[tuple[Series, float]]
 
@@ -68,13 +68,23 @@ READERS: tuple[Reader[psutil.Process], ...] = (
 
 
 class ProcessSource(Source):
-    """CPU, memory, storage traffic and threads of the process that it is created in."""
+    """CPU, memory, storage traffic and threads of the process that opens it."""
 
     name: ClassVar[str] = "process"
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        self._process = psutil.Process()
+
+    def open(self) -> None:
+        """Find this process.
+
+        Raises:
+            SourceUnavailable: psutil cannot see it.
+        """
+        try:
+            self._process = psutil.Process()
+        except (OSError, psutil.Error) as error:
+            raise SourceUnavailable(self.name, f"psutil cannot see it: {error}", "is /proc mounted?") from error
         self._bench = Bench(
             self._process,
             READERS,

@@ -48,15 +48,14 @@ class Identity:
 
     def sensor(self, kind: str, location: str) -> dict[str, Attribute]:
         """Attributes of a sensor on it, which is a component of its own in the conventions, with the GPU as parent."""
-        return {
+        own: dict[str, Attribute] = {
             rows.HW_ID: f"{self.uuid}/{kind}/{location}",
             rows.HW_NAME: f"GPU {self.index} {location} {kind}",
             rows.HW_PARENT: self.uuid,
             rows.HW_SENSOR_LOCATION: location,
-            rows.HW_VENDOR: self.vendor,
-            rows.HW_MODEL: self.model,
-            rows.GPU_INDEX: self.index,
         }
+        # A sensor has no hw.type in the conventions.
+        return {key: value for key, value in self.device().items() if key != rows.HW_TYPE} | own
 
 
 def visible(setting: str | None, uuids: Sequence[str]) -> list[int]:

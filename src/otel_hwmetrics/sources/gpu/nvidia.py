@@ -27,6 +27,9 @@ _logger = logging.getLogger(__name__)
 
 _NOT_AVAILABLE = 2**64 - 1
 # NVML_VALUE_NOT_AVAILABLE as an unsigned 64-bit number: all ones (nvml.h).
+_MOST_MILLIWATTS = 100_000_000
+_MOST_CELSIUS = 250
+# Beyond what any board can have; what drivers give instead of an error (all ones, negative) is far beyond.
 
 
 class Gpu:
@@ -46,13 +49,13 @@ class Gpu:
         self.temperature = Series(rows.TEMPERATURE, identity.sensor("temperature", "gpu"))
 
 
-def _within(value: int, most: int, what: str) -> int:
+def _within(value: int, most: int, what: str, *, least: int = 0) -> int:
     """The value, if the driver can have meant it.
 
     Raises:
         ValueError: It is a sentinel or garbage.
     """
-    if not 0 <= value <= most:
+    if not least <= value <= most:
         raise ValueError(f"the driver says {value} for {what}")
     return value
 
@@ -82,24 +85,33 @@ def _energy(gpu: Gpu) -> Pairs:
 
 
 def _power(gpu: Gpu) -> Pairs:
-    yield gpu.power, gpu.nvml.nvmlDeviceGetPowerUsage(gpu.handle) / 1000
+    milliwatts = gpu.nvml.nvmlDeviceGetPowerUsage(gpu.handle)
+    yield gpu.power, _within(milliwatts, _MOST_MILLIWATTS, "power") / 1000
 
 
 def _enforced_power_limit(gpu: Gpu) -> Pairs:
-    yield gpu.power_limit, gpu.nvml.nvmlDeviceGetEnforcedPowerLimit(gpu.handle) / 1000
+    yield gpu.power_limit, _limit(gpu.nvml.nvmlDeviceGetEnforcedPowerLimit(gpu.handle))
 
 
 def _managed_power_limit(gpu: Gpu) -> Pairs:
-    yield gpu.power_limit, gpu.nvml.nvmlDeviceGetPowerManagementLimit(gpu.handle) / 1000
+    yield gpu.power_limit, _limit(gpu.nvml.nvmlDeviceGetPowerManagementLimit(gpu.handle))
+
+
+def _limit(milliwatts: int) -> float:
+    return _within(milliwatts, _MOST_MILLIWATTS, "the power limit") / 1000
 
 
 def _temperature_v(gpu: Gpu) -> Pairs:
-    yield gpu.temperature, gpu.nvml.nvmlDeviceGetTemperatureV(gpu.handle, gpu.nvml.NVML_TEMPERATURE_GPU)
+    yield gpu.temperature, _celsius(gpu.nvml.nvmlDeviceGetTemperatureV(gpu.handle, gpu.nvml.NVML_TEMPERATURE_GPU))
 
 
 def _temperature_before_v(gpu: Gpu) -> Pairs:
     # Deprecated in NVML 13; drivers before 575 have only this.
-    yield gpu.temperature, gpu.nvml.nvmlDeviceGetTemperature(gpu.handle, gpu.nvml.NVML_TEMPERATURE_GPU)
+    yield gpu.temperature, _celsius(gpu.nvml.nvmlDeviceGetTemperature(gpu.handle, gpu.nvml.NVML_TEMPERATURE_GPU))
+
+
+def _celsius(degrees: int) -> int:
+    return _within(degrees, _MOST_CELSIUS, "temperature", least=-_MOST_CELSIUS)
 
 
 READERS: tuple[Reader[Gpu], ...] = (
@@ -175,7 +187,8 @@ class NvidiaSource(Source):
                 found[index] = (handle, _text(nvml.nvmlDeviceGetUUID(handle)), _text(nvml.nvmlDeviceGetName(handle)))
             except nvml.NVMLError as error:
                 # One GPU that is lost or not ours must not take the others along.
-                _logger.warning("GPU %d cannot be opened and is left out: %s", index, error)
+                # Its text is the driver's: asked for here, not by whatever thread a log handler formats on.
+                _logger.warning("GPU %d cannot be opened and is left out: %s", index, str(error))
         if not found:
             raise SourceUnavailable(self.name, "the driver shows no GPU", "is one passed into the container?")
         # A GPU that could not be opened keeps its place, or the ordinals after it would be wrong.
@@ -208,7 +221,7 @@ class NvidiaSource(Source):
             try:
                 nvml.nvmlShutdown()
             except nvml.NVMLError as error:
-                _logger.debug("NVML could not be shut down: %s", error)
+                _logger.debug("NVML could not be shut down: %s", str(error))
 
 
 def _load() -> Any:

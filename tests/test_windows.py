@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From readings to windows: what a counter, a level and what follows from them are worth between any two samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from otel_hwmetrics.catalog import gpu, process, system
+from otel_hwmetrics.model import Metric, Reading, Series, Snapshot, Window
+from otel_hwmetrics.windows import SHORTEST, Accumulator, Sample, between
+
+ENERGY = Series(gpu.ENERGY, {"hw.id": "GPU-1"})  # counted since boot
+POWER = ENERGY.of(gpu.POWER)
+HEAT = Series(gpu.TEMPERATURE, {"hw.id": "GPU-1/temperature/gpu"})
+WRITTEN = Series(process.DISK_IO, {"disk.io.direction": "write"})  # counted since the process began
+WRITE_RATE = WRITTEN.of(process.DISK_IO_RATE)
+USER = Series(process.CPU_TIME, {"cpu.mode": "user"})
+CPUS = Series(process.CPU_LIMIT)
+USED = Series(gpu.MEMORY_USAGE, {"hw.id": "GPU-1"})
+SIZE = Series(gpu.MEMORY_LIMIT, {"hw.id": "GPU-1"})
+USED_SHARE = USED.of(gpu.MEMORY_UTILIZATION)
+
+
+def _mode(mode: str) -> Series:
+    return Series(system.CPU_TIME, {"cpu.mode": mode})
+
+
+# The machine may be busy with anything else.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+class Story:
+    """An accumulator that is told of moments one after the other."""
+
+    def __init__(self) -> None:
+        self.accumulator = Accumulator()
+
+    def at(self, at: float, values: dict[Series, float]) -> Sample:
+        """One sample, all of it read at the same moment."""
+        readings = [Reading(series, value, at) for series, value in values.items()]
+        return self.accumulator.sample(readings, at, int(at * 1e9))
+
+
+def value(snapshot: Snapshot, series: Series) -> float | None:
+    """The value of one series; None where it is absent."""
+    found = [reading.value for reading in snapshot.of(series.metric) if reading.series == series]
+    assert len(found) <= 1, "a series is told once"
+    return found[0] if found else None
+
+
+def values_of(snapshot: Snapshot, metric: Metric) -> dict[str, float]:
+    """The values of a metric whose series have the CPU mode as their only attribute."""
+    return {str(reading.attributes["cpu.mode"]): reading.value for reading in snapshot.of(metric)}
+
+
+def totals(series: Series, raws: Sequence[float | None]) -> list[float | None]:
+    """What is exported of a counter, sample by sample, each second one."""
+    story = Story()
+    samples = [story.at(second, {} if raw is None else {series: raw}) for second, raw in enumerate(raws)]
+    return [value(between(None, sample), series) for sample in samples]
+
+
+@pytest.mark.parametrize(
+    ("raws", "since_instrument", "since_zero"),
+    [
+        pytest.param([1000, 1005, 1012], [0, 5, 12], [1000, 1005, 1012], id="grows"),
+        pytest.param([1000, 1000, 1001], [0, 0, 1], [1000, 1000, 1001], id="stands still"),
+        pytest.param([1000, 1010, 3, 5], [0, 10, 10, 12], [1000, 1010, 1010, 1012], id="reset"),
+        pytest.param([1000, 1010, 0, 0], [0, 10, 10, 10], [1000, 1010, 1010, 1010], id="reset to nothing"),
+        pytest.param([5, 9, 2, 4, 1, 2], [0, 4, 4, 6, 6, 7], [5, 9, 9, 11, 11, 12], id="two resets"),
+        pytest.param([10, None, 30], [0, None, 20], [10, None, 30], id="a gap in reading is none in counting"),
+        pytest.param([10, None, 4, 6], [0, None, 0, 2], [10, None, 10, 12], id="reset in a gap"),
+        pytest.param([None, None, 7, 9], [None, None, 0, 2], [None, None, 7, 9], id="met late"),
+        pytest.param([2**53, 2**53 + 1], [0, 1], [2**53, 2**53 + 1], id="bytes are counted as integers, exactly"),
+    ],
+)
+def test_totals(raws: list[float | None], since_instrument: list[float | None], since_zero: list[float | None]) -> None:
+    """A lifetime counter begins at 0, one of this process at what it is; a fall is a new base, and no total falls."""
+    assert totals(ENERGY, raws) == since_instrument
+    assert totals(WRITTEN, raws) == since_zero
+
+
+def test_totals_outlive_a_pause() -> None:
+    """A pause between two pipelines costs a counter nothing: what it grew meanwhile is in its total."""
+    story = Story()
+    story.at(0, {ENERGY: 100})
+    story.accumulator.pause()
+    assert value(between(None, story.at(60, {ENERGY: 150})), ENERGY) == 50
+
+
+RAWS: st.SearchStrategy[list[float | None]] = st.one_of(  # a source reads a counter as one type, always
+    st.lists(st.none() | st.integers(0, 2**63) | st.integers(0, 5), max_size=30),
+    st.lists(st.none() | st.floats(0, 1e15) | st.sampled_from([0.0, 7.0, 7.5]), max_size=30),
+)
+STEPS = st.floats(0.001, 100.0)
+
+
+@unhurried
+@given(raws=RAWS, data=st.data())
+def test_no_total_falls_and_no_rate_is_negative(raws: list[float | None], data: st.DataObject) -> None:
+    """Whatever a counter does (falls, resets, gaps, repeats), totals never fall and rates are never negative."""
+    story, at = Story(), 0.0
+    samples = []
+    for raw in raws:
+        at += data.draw(STEPS)
+        samples.append(story.at(at, {} if raw is None else {ENERGY: raw, WRITTEN: raw}))
+    for total in (ENERGY, WRITTEN):
+        told = [known for sample in samples if (known := value(between(None, sample), total)) is not None]
+        assert told == sorted(told)
+        assert not told or told[0] >= 0
+    for start, earlier in enumerate(samples):
+        for later in samples[start + 1 :]:
+            for rate in (POWER, WRITE_RATE):
+                told_rate = value(between(earlier, later), rate)
+                assert told_rate is None or (told_rate >= 0 and math.isfinite(told_rate))
+                both = ENERGY in earlier.points and ENERGY in later.points
+                assert (told_rate is not None) == (both and later.at - earlier.at >= SHORTEST)
+
+
+@unhurried
+@given(
+    growths=st.lists(st.tuples(st.floats(0.1, 100.0), st.floats(0, 1e9)), min_size=1, max_size=20),
+    start=st.floats(0, 1e9),
+)
+def test_nothing_between_two_windows_is_missed(growths: list[tuple[float, float]], start: float) -> None:
+    """Of a counter that does not fall, the rates times the lengths of consecutive windows are its whole growth."""
+    story, at, raw = Story(), 0.0, start
+    samples = [story.at(at, {ENERGY: raw})]
+    for seconds, growth in growths:
+        at, raw = at + seconds, raw + growth
+        samples.append(story.at(at, {ENERGY: raw}))
+    joined = 0.0
+    for earlier, later in pairwise(samples):
+        snapshot = between(earlier, later)
+        rate = value(snapshot, POWER)
+        if snapshot.window.seconds < SHORTEST:  # 0.1 s less a rounding of the sum
+            rate = (later.points[ENERGY].value - earlier.points[ENERGY].value) / snapshot.window.seconds
+        assert rate is not None
+        joined += rate * snapshot.window.seconds
+    assert joined == pytest.approx(raw - start, rel=1e-9, abs=1e-3)
+    assert value(between(samples[0], samples[-1]), ENERGY) == pytest.approx(raw - start, rel=1e-9, abs=1e-3)
+
+
+LEVELS = st.lists(st.tuples(st.floats(0.01, 60.0), st.none() | st.floats(-50.0, 150.0)), min_size=2, max_size=25)
+
+
+@unhurried
+@given(levels=LEVELS, data=st.data())
+def test_a_mean_is_that_of_its_own_window(levels: list[tuple[float, float | None]], data: st.DataObject) -> None:
+    """A level's mean is time-weighted over exactly the samples of the window, whatever other windows are cut."""
+    story, at = Story(), 0.0
+    samples, times = [], []
+    for seconds, level in levels:
+        at += seconds
+        times.append(at)
+        samples.append(story.at(at, {} if level is None else {HEAT: level}))
+    for _ in range(4):
+        first = data.draw(st.integers(0, len(samples) - 2))
+        last = data.draw(st.integers(first + 1, len(samples) - 1))
+        told = value(between(samples[first], samples[last]), HEAT)
+        end = levels[last][1]
+        if end is None:
+            assert told is None
+            continue
+        area = observed = 0.0
+        for index in range(first + 1, last + 1):
+            level = levels[index][1]
+            if level is not None and levels[index - 1][1] is not None:  # else nothing is known of the time before it
+                area += level * (times[index] - times[index - 1])
+                observed += times[index] - times[index - 1]
+        assert told == pytest.approx(area / observed if observed else end, rel=1e-6, abs=1e-6)
+
+
+def test_a_gap_contributes_nothing() -> None:
+    """A level that could not be read for a while has the mean of the time in which it could."""
+    story = Story()
+    first = story.at(0, {HEAT: 50})
+    story.at(1, {HEAT: 60})
+    story.at(2, {})
+    story.at(100, {HEAT: 90})  # nothing is known of the 99 s before
+    assert value(between(first, story.at(101, {HEAT: 80})), HEAT) == pytest.approx(70)
+
+
+def test_a_window_that_begins_in_a_gap_knows_nothing_of_the_time_before_it() -> None:
+    """A level that was missing when a window began has the mean of that window, not of its whole life."""
+    story = Story()
+    story.at(0, {HEAT: 20})
+    story.at(1000, {HEAT: 20})
+    gap = story.at(1001, {})
+    back = story.at(1002, {HEAT: 90})
+    assert value(between(gap, back), HEAT) == 90
+    assert value(between(gap, story.at(1003, {HEAT: 80})), HEAT) == 80
+    gap = story.at(1004, {})
+    story.at(1005, {HEAT: 70})
+    assert value(between(gap, story.at(1006, {HEAT: 60})), HEAT) == 60
+
+
+def test_a_first_look_tells_the_level_of_the_moment() -> None:
+    """With no earlier sample a level is what it is now, also where the accumulator knows its past."""
+    story = Story()
+    story.at(0, {HEAT: 20})
+    story.at(1000, {HEAT: 20})
+    assert value(between(None, story.at(1001, {HEAT: 90})), HEAT) == 90
+
+
+def test_time_before_a_pause_is_not_in_a_mean() -> None:
+    """The time between two pipelines was not observed, so it has no part in any mean."""
+    story = Story()
+    first = story.at(0, {HEAT: 10})
+    story.at(1, {HEAT: 20})
+    story.accumulator.pause()
+    story.at(1001, {HEAT: 90})
+    assert value(between(first, story.at(1002, {HEAT: 40})), HEAT) == pytest.approx(30)
+
+
+def test_a_first_look_has_totals_and_levels_and_no_rates() -> None:
+    """With no earlier sample, or when a series was not in it, nothing is known of any growth: absent, not 0."""
+    story = Story()
+    first = story.at(5, {WRITTEN: 1000, HEAT: 50})
+    snapshot = between(None, first)
+    assert {reading.metric for reading in snapshot} == {process.DISK_IO, gpu.TEMPERATURE}
+    assert snapshot.window == Window(5, 5)
+    second = story.at(6, {WRITTEN: 1500, ENERGY: 7})
+    assert value(between(first, second), WRITE_RATE) == 500
+    assert value(between(first, second), POWER) is None
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(SHORTEST / 2, False), (SHORTEST * 1.5, True), (0.0, False)])
+def test_a_window_too_short_has_no_rates(seconds: float, *, told: bool) -> None:
+    """Below `SHORTEST` the kernel's steps are larger than what is measured: totals are told, rates are not."""
+    story = Story()
+    snapshot = between(
+        story.at(10, {WRITTEN: 1000, _mode("user"): 1, _mode("idle"): 1}),
+        story.at(10 + seconds, {WRITTEN: 1100, _mode("user"): 2, _mode("idle"): 2}),
+    )
+    assert value(snapshot, WRITTEN) == 1100
+    assert (value(snapshot, WRITE_RATE) is not None) is told
+    assert bool(snapshot.of(system.CPU_UTILIZATION)) is told
+
+
+def test_a_rate_counts_from_when_its_readings_were_taken() -> None:
+    """A reading of a slow source is older than its sample; its rate is over the time between its own readings."""
+    accumulator = Accumulator()
+    first = accumulator.sample([Reading(ENERGY, 0, 0.0)], 0.5, 0)
+    second = accumulator.sample([Reading(ENERGY, 300, 3.0)], 2.5, 0)
+    assert value(between(first, second), POWER) == 100
+
+
+@unhurried
+@given(
+    growths=st.dictionaries(
+        st.sampled_from(["user", "system", "idle", "iowait", "steal"]), st.floats(0, 1e6), min_size=1
+    )
+)
+def test_shares_sum_to_one(growths: dict[str, float]) -> None:
+    """What each mode took of the CPU time sums to 1, and where the kernel counted none there is no share of it."""
+    story = Story()
+    first = story.at(0, {_mode(mode): 100.0 for mode in growths})
+    second = story.at(1, {_mode(mode): 100.0 + growth for mode, growth in growths.items()})
+    shares = values_of(between(first, second), system.CPU_UTILIZATION)
+    whole = sum((100.0 + growth) - 100.0 for growth in growths.values())
+    if whole == 0:
+        assert shares == {}
+    else:
+        assert sum(shares.values()) == pytest.approx(1)
+        assert shares == pytest.approx({mode: ((100 + growth) - 100) / whole for mode, growth in growths.items()})
+
+
+def test_shares_of_a_falling_part_are_those_of_the_others() -> None:
+    """The kernel lets iowait fall now and then (proc(5)); its share is 0 then, and the others' are still shares."""
+    story = Story()
+    first = story.at(0, {_mode("user"): 10, _mode("iowait"): 50})
+    second = story.at(1, {_mode("user"): 14, _mode("iowait"): 40})
+    assert values_of(between(first, second), system.CPU_UTILIZATION) == {"user": 1.0, "iowait": 0.0}
+
+
+def test_quotient_is_of_the_same_device_and_averaged() -> None:
+    """A quotient takes both parts from one device at one moment; its mean is over the window like any level's."""
+    other_used = Series(gpu.MEMORY_USAGE, {"hw.id": "GPU-2"})
+    other_size = Series(gpu.MEMORY_LIMIT, {"hw.id": "GPU-2"})
+    story = Story()
+    first = story.at(0, {USED: 0, SIZE: 100, other_used: 100, other_size: 400})
+    story.at(1, {USED: 20, SIZE: 100, other_used: 100, other_size: 400})
+    snapshot = between(first, story.at(2, {USED: 40, SIZE: 100, other_used: 100, other_size: 400}))
+    assert value(snapshot, USED_SHARE) == pytest.approx(0.3)
+    assert value(snapshot, other_used.of(gpu.MEMORY_UTILIZATION)) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("limit", [None, 0])
+def test_quotient_without_a_divisor_is_absent(limit: int | None) -> None:
+    """Where a device's size is missing or 0, its used share is absent, and what was read is still told."""
+    story = Story()
+    snapshot = between(None, story.at(0, {USED: 5} if limit is None else {USED: 5, SIZE: limit}))
+    assert value(snapshot, USED_SHARE) is None
+    assert value(snapshot, USED) == 5
+
+
+def test_a_quotient_by_the_whole() -> None:
+    """Memory by state is divided by the machine's one size, which has no state."""
+    story = Story()
+    used = Series(system.MEMORY_USAGE, {"system.memory.state": "used"})
+    sample = story.at(0, {used: 25, Series(system.MEMORY_LIMIT): 100})
+    assert value(between(None, sample), used.of(system.MEMORY_UTILIZATION)) == 0.25
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(4, 0.5), (1, 2.0), (0, None), (None, None)])
+def test_cpu_utilization_is_per_cpu_available(limit: int | None, expected: float | None) -> None:
+    """The process's CPU time per second is divided by the CPUs that it may use; unknown, there is no utilization."""
+    story = Story()
+    limits: dict[Series, float] = {} if limit is None else {CPUS: limit}
+    first = story.at(0, {USER: 100, **limits})
+    second = story.at(2, {USER: 104, **limits})
+    assert value(between(first, second), USER.of(process.CPU_UTILIZATION)) == expected
+
+
+def test_read_directly_wins() -> None:
+    """A derived metric that a source read itself is told as read, once; a board may tell its power and no energy."""
+    story = Story()
+    first = story.at(0, {POWER: 100, ENERGY: 0, USED: 10, SIZE: 100, USED_SHARE: 0.5})
+    second = story.at(1, {POWER: 300, ENERGY: 7, USED: 10, SIZE: 100, USED_SHARE: 0.7})
+    assert value(between(first, second), POWER) == 300
+    assert value(between(first, second), USED_SHARE) == value(between(None, second), USED_SHARE) == 0.7
+    board = story.at(2, {POWER: 200})
+    assert value(between(second, board), POWER) == 200
+
+
+def test_what_is_not_in_the_newest_sample_is_absent() -> None:
+    """A GPU that fell off the bus takes all its series along, those that follow from others, too."""
+    story = Story()
+    first = story.at(0, {ENERGY: 0, HEAT: 50, USED: 10, SIZE: 100, CPUS: 4})
+    story.at(1, {ENERGY: 10, HEAT: 50, USED: 10, SIZE: 100, CPUS: 4})
+    snapshot = between(first, story.at(2, {CPUS: 4}))
+    assert [reading.series for reading in snapshot] == [CPUS]
+
+
+def test_a_sample_does_not_change_once_it_is_taken() -> None:
+    """What was published stays as it is: the same window told twice is the same, whatever was sampled since."""
+    story = Story()
+    first = story.at(0, {ENERGY: 0, HEAT: 50})
+    second = story.at(1, {ENERGY: 10, HEAT: 70})
+    before = list(between(first, second))
+    story.at(2, {ENERGY: 3, HEAT: 90})
+    story.at(3, {})
+    assert list(between(first, second)) == before
