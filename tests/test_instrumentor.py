@@ -127,7 +127,10 @@ def test_no_thread_is_left_after_uninstrument(gpus: FakeNvml) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"sample_interval": "fast"}, ["'sample_interval'", "'fast'", "as an argument", "seconds, a number >= 0"]),
+        (
+            {"sample_interval": "fast"},
+            ["'sample_interval'", "'fast'", "as an argument", "0, or seconds, a number >= 0.2"],
+        ),
         ({"sources": ["nvidiaa"]}, ["'sources'", "nvidiaa", "system, process, nvidia"]),
         ({"sample_intervall": 1}, ["'sample_intervall'", "did you mean 'sample_interval'"]),
         ({"gpus": "mine", "alerts": "perhaps"}, ["'gpus'", "visible or all", "'alerts'", "true or false"]),
@@ -207,6 +210,15 @@ def test_a_source_that_is_named_must_be_there() -> None:
         otel_hwmetrics.instrument(sources=["system", "nvidia"])
     assert otel_hwmetrics.snapshot() is None
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("hwmetrics")]
+
+
+def test_what_ran_runs_on_when_a_new_instrumentation_cannot_start() -> None:
+    """A call of `instrument()` that raises leaves the job as well watched as before."""
+    meter_provider, reader = provider()
+    otel_hwmetrics.instrument(meter_provider=meter_provider, sources=["process"])
+    with pytest.raises(SourceUnavailable):
+        otel_hwmetrics.instrument(sources=["nvidia"])
+    assert "process.cpu.time" in collect(reader)
 
 
 def test_a_named_source_that_is_missing_takes_nothing_along_under_auto_instrumentation(

@@ -173,6 +173,30 @@ def test_a_flush_in_between_takes_nothing_from_the_periodic_reader() -> None:
     assert value(periodic.collect(), gpu.POWER) == pytest.approx(150)
 
 
+def test_flushes_have_the_time_since_anybody_s_collection_each_time() -> None:
+    """A second `force_flush` on the same thread does not reach back over what the periodic reader has told."""
+    machine = Machine()
+    machine.look()
+    collections = Collections(machine.feed())
+    periodic = Reader(collections)
+    for power in (100, 200):
+        machine.advance(20, power=power)
+        periodic.collect()
+        machine.advance(5, power=power + 7)
+        assert value(cycle(collections), gpu.POWER) == pytest.approx(power + 7)
+
+
+def test_a_collection_right_after_another_has_rates_all_the_same() -> None:
+    """Two scrapes at once: the second's window begins where the first's did."""
+    machine = Machine()
+    machine.look()
+    collections = Collections(machine.feed())
+    on_new_thread(lambda: cycle(collections))
+    machine.advance(10, power=50)
+    for _ in range(3):
+        assert value(on_new_thread(lambda: cycle(collections)), gpu.POWER) == pytest.approx(50)
+
+
 def test_without_a_sample_there_is_no_snapshot_and_later_there_is() -> None:
     """A sampler that is stuck shows nothing rather than the past."""
     machine = Machine()

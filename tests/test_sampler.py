@@ -471,6 +471,14 @@ def test_a_source_that_hung_rests_and_comes_back(hung: Hung) -> None:
         assert (up(back, hung.driver), lost(back, hung.driver)) == (1, {"timeout": 6})
 
 
+def test_how_long_a_look_took_is_not_how_long_it_lay(hung: Hung) -> None:
+    """A look that ended soon after its sample was only slow, however long the next sample keeps it waiting."""
+    hung.release(after=0.1)
+    hung.clock.advance(STALE_AFTER - 1)  # the next sample comes late
+    assert look(hung.world.sample(), hung.driver) == 2
+    assert look(hung.world.sample(), hung.driver) == 3
+
+
 def test_a_source_that_was_only_slow_gets_no_rest(hung: Hung) -> None:
     """A look that was late by less than `HUNG_AFTER` loses its own sample, and the next but one asks again."""
     hung.release(after=HUNG_AFTER - 0.001)

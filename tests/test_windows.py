@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_hwmetrics.catalog import gpu, process, system
+from otel_hwmetrics.catalog import gpu, own, process, system
 from otel_hwmetrics.model import Metric, Reading, Series, Snapshot, Window
 from otel_hwmetrics.windows import SHORTEST, Accumulator, Sample, between
 
@@ -94,6 +94,40 @@ def test_totals_outlive_a_pause() -> None:
     assert value(between(None, story.at(60, {ENERGY: 150})), ENERGY) == 50
 
 
+def test_a_counter_that_was_missed_where_a_window_begins_loses_no_rate() -> None:
+    """One late look at the window's edge: the rate is over the time since the counter was read last."""
+    story = Story()
+    story.at(0, {ENERGY: 0})
+    edge = story.at(1, {})
+    assert value(between(edge, story.at(4, {ENERGY: 400})), POWER) == 100
+
+
+def test_what_each_pipeline_counts_anew_adds_up() -> None:
+    """Whether the next pipeline's count is above the last one's or below it."""
+    transitions = Series(own.ALERT_TRANSITIONS, {"hwmetrics.alert.rule": "gpu_hot"})
+    story = Story()
+    story.at(0, {transitions: 0})
+    story.at(1, {transitions: 3})
+    for begun, total in ((0, 3), (5, 8), (7, 10)):
+        if begun == 0:
+            story.accumulator.pause()
+        assert value(between(None, story.at(2 + begun, {transitions: begun})), transitions) == total
+    story.accumulator.pause()
+    assert value(between(None, story.at(20, {transitions: 2})), transitions) == 12
+
+
+def test_an_heir_goes_on_from_the_totals() -> None:
+    """A forked child's counters never fall below its parent's, wherever their zero lies."""
+    story = Story()
+    story.at(0, {ENERGY: 1000, WRITTEN: 70})
+    story.at(1, {ENERGY: 1500, WRITTEN: 90})
+    story.accumulator = story.accumulator.heir()
+    first = between(None, story.at(2, {ENERGY: 1600, WRITTEN: 4}))
+    assert (value(first, ENERGY), value(first, WRITTEN)) == (500, 94)
+    second = between(None, story.at(3, {ENERGY: 1650, WRITTEN: 9}))
+    assert (value(second, ENERGY), value(second, WRITTEN)) == (550, 99)
+
+
 RAWS: st.SearchStrategy[list[float | None]] = st.one_of(  # a source reads a counter as one type, always
     st.lists(st.none() | st.integers(0, 2**63) | st.integers(0, 5), max_size=30),
     st.lists(st.none() | st.floats(0, 1e15) | st.sampled_from([0.0, 7.0, 7.5]), max_size=30),
@@ -119,8 +153,10 @@ def test_no_total_falls_and_no_rate_is_negative(raws: list[float | None], data: 
             for rate in (POWER, WRITE_RATE):
                 told_rate = value(between(earlier, later), rate)
                 assert told_rate is None or (told_rate >= 0 and math.isfinite(told_rate))
-                both = ENERGY in earlier.points and ENERGY in later.points
-                assert (told_rate is not None) == (both and later.at - earlier.at >= SHORTEST)
+                begin = earlier.points.get(ENERGY) or earlier.absent.get(ENERGY)
+                end = later.points.get(ENERGY)
+                known = begin is not None and end is not None and end.at - begin.at >= SHORTEST
+                assert (told_rate is not None) == known
 
 
 @unhurried

@@ -64,6 +64,13 @@ def _number(least: float, most: float = math.inf) -> Callable[[Any], float]:
     return parse
 
 
+def _interval(value: Any) -> float:
+    number = _number(0)(value)
+    if 0 < number < 0.2:  # noqa: PLR2004 - as it is told
+        raise ValueError(value)
+    return number
+
+
 def _source_names(value: Any) -> tuple[str, ...]:
     if isinstance(value, Mapping):  # its keys would pass for a list
         raise TypeError(value)
@@ -122,11 +129,14 @@ class Config:
         "visible or all",
         "Which GPUs are reported: those that CUDA_VISIBLE_DEVICES leaves to the job, or every one of the machine.",
     )
-    sample_interval: float = seconds(
-        1.0, "Time between two samples, which alerts are judged on; 0 samples at exports only."
+    sample_interval: float = _option(
+        1.0,
+        _interval,
+        "0, or seconds, a number >= 0.2",  # closer together there are no rates between two samples
+        "Time between two samples, which alerts are judged on; 0 samples at exports only.",
     )
     snapshot_timeout: float = seconds(
-        0.2, "How long an export waits for a fresh look at the machine before it takes the last one."
+        0.2, "How long an export waits for a fresh look at the machine before it takes the last one.", least=0.01
     )
     source_timeout: float = seconds(
         0.5, "How long a source that may hang can hold a sample up before it is left out of it.", least=0.001

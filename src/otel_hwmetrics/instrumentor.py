@@ -170,8 +170,8 @@ def instrument(
         A handle with ``shutdown()``; also a context manager.
 
     Raises:
-        ConfigError: An option is wrong, wherever it was given; nothing was started.
-        SourceUnavailable: A source that ``sources`` names cannot be read here; nothing was started.
+        ConfigError: An option is wrong, wherever it was given; nothing was changed.
+        SourceUnavailable: A source that ``sources`` names cannot be read here; what ran before runs again.
     """
     providers = Providers(meter_provider, tracer_provider, logger_provider)
     with _lock:
@@ -180,10 +180,16 @@ def instrument(
         config, errors = resolve(options)
         if errors:
             raise errors[0] if len(errors) == 1 else ConfigError("; ".join(map(str, errors)))
+        before = _pipeline if _pipeline is not None and _pipeline.running else None
         instrumentor = HardwareMetricsInstrumentor()
         if instrumentor.is_instrumented_by_opentelemetry:
             instrumentor.uninstrument()
-        instrumentor.instrument(strict_config=config, **providers._asdict())
+        try:
+            instrumentor.instrument(strict_config=config, **providers._asdict())
+        except SourceUnavailable:
+            if before is not None:
+                instrumentor.instrument(strict_config=before.config, **before.providers)
+            raise
         return Instrumentation(_pipeline)
 
 

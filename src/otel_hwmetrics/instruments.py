@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from otel_hwmetrics import __version__, ranks
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.catalog import METRICS, SCHEMA_URL, process
 from otel_hwmetrics.model import Attribute, Kind, Metric, Snapshot
-from otel_hwmetrics.windows import Sample, between
+from otel_hwmetrics.windows import SHORTEST, Sample, between
 
 
 class Feed(NamedTuple):
@@ -44,16 +45,16 @@ class Collections:
 
     The SDK calls every callback once for every collection of every reader, one collection after the other, and tells
     the callbacks nothing of either. So a collection is new when a callback is called that the last one had already.
-    Each reader's window reaches back to its own last collection; it is told by its thread, which a periodic reader
-    has for life. Whoever has not collected before (a scrape on a new thread, a `force_flush`) gets the time since
-    anybody's last collection.
+    A periodic reader's window reaches back to its own last collection; it is told by its thread, which is a daemon
+    and the reader's for life. Whoever else collects (a scrape on a thread made for it, a `force_flush` on one of the
+    application's) has the time since anybody's last collection, if that is time enough for rates.
     """
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self._served: set[str] = set()
         self._snapshot: Snapshot | None = None
-        self._last: Sample | None = None
+        self._recent: deque[Sample] = deque(maxlen=8)  # the newest first
         self._last_of: weakref.WeakKeyDictionary[threading.Thread, Sample] = weakref.WeakKeyDictionary()
         self._begun = False
 
@@ -70,10 +71,17 @@ class Collections:
         sample = self._feed.fresh()
         if sample is None:
             return None
-        thread = threading.current_thread()
-        earlier = self._last_of.get(thread, self._last or self._feed.first())
-        self._last_of[thread] = self._last = sample
+        earlier = self._start(sample)
+        self._last_of[threading.current_thread()] = sample
+        self._recent.appendleft(sample)
         return between(earlier, sample)
+
+    def _start(self, sample: Sample) -> Sample | None:
+        """Where the window of this collection begins."""
+        thread = threading.current_thread()
+        if thread.daemon and thread in self._last_of:
+            return self._last_of[thread]
+        return next((each for each in self._recent if sample.at - each.at >= SHORTEST), self._feed.first())
 
 
 class Instruments:

@@ -55,11 +55,12 @@ class Origin(Enum):
 
     ``INSTRUMENT``: at the first reading after `instrument()`, for what the hardware or kernel has been counting since
     boot; else the SDK's first delta would hold the machine's whole life. ``ZERO``: where its subject began, for what
-    lives no longer than this process.
+    lives no longer than this process. ``PIPELINE``: likewise, for what every pipeline of this process counts anew.
     """
 
     INSTRUMENT = "instrument"
     ZERO = "zero"
+    PIPELINE = "pipeline"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from otel_hwmetrics.config import Config
 from otel_hwmetrics.instruments import Feed, Instruments, instruments_of
 from otel_hwmetrics.model import Reading, Snapshot
 from otel_hwmetrics.sampler import Clock, Sampler, ThreadRunner
+from otel_hwmetrics.sinks.background import Background
 from otel_hwmetrics.sinks.base import Sink
 from otel_hwmetrics.sinks.logs import LogSink
 from otel_hwmetrics.sinks.spans import TRACKER, SpanSink
@@ -37,6 +38,8 @@ _logger = logging.getLogger("otel_hwmetrics")
 NAMED_SOURCE_PATIENCE = 30.0
 """Seconds that `Pipeline.start` waits for a source that the user named; without persistence mode a driver takes some."""
 
+STOP_TIMEOUT = 0.2
+"""Seconds that stopping waits for a thread; one that hangs in a driver or a backend is left behind."""
 SHARED_FOR = 0.05
 """Seconds for which a sample is fresh: readers that collect together share one look at the machine."""
 
@@ -76,13 +79,19 @@ class Pipeline:
     ) -> None:
         self.config = config
         self._clock = clock
+        self.providers = {
+            "meter_provider": meter_provider,
+            "tracer_provider": tracer_provider,
+            "logger_provider": logger_provider,
+        }
         self._meter_provider = meter_provider
         self._tracer_provider = tracer_provider
         self._attached = False
         self._abandoned = False
         self._instruments: list[Instruments] = []
         self._engine = Engine(rules(config))
-        self._sinks: tuple[Sink, ...] = (SpanSink(), LogSink(logger_provider))
+        self._logs = Background(LogSink(logger_provider))  # a log processor may export on the spot, and wait for it
+        self._sinks: tuple[Sink, ...] = (SpanSink(), self._logs)
         self._untold: list[Transition] = []
         names = SOURCES if config.sources == ("auto",) else config.sources
         self.sampler = Sampler(
@@ -142,7 +151,8 @@ class Pipeline:
             instruments.feed(None)
         TRACKER.reset()
         if not self._abandoned:
-            self.sampler.stop()
+            self.sampler.stop(STOP_TIMEOUT)
+            self._logs.stop(STOP_TIMEOUT)
 
     def abandon(self) -> None:
         """Show nothing more, in a forked child: its copies of our locks may be held by threads that it has not got."""
@@ -182,12 +192,12 @@ class Pipeline:
 
 def _forget_in_child() -> None:
     """A forked child has none of our threads and must not speak: it would repeat its parent's metrics."""
-    global _accumulator  # noqa: PLW0603 - the child starts anew
+    global _accumulator  # noqa: PLW0603 - the child has its own
     TRACKER.reset()
     for pipeline in tuple(_running):
         pipeline.abandon()
     _running.clear()
-    _accumulator = Accumulator()
+    _accumulator = _accumulator.heir()
 
 
 if hasattr(os, "register_at_fork"):

@@ -71,6 +71,7 @@ class Runner:
     def __init__(self, source: Source, clock: Clock) -> None:
         self.source = source
         self.unavailable: SourceUnavailable | None = None
+        self.stale_after = STALE_AFTER
         self.up = False
         self.read_time = 0.0
         self.cpu_time = 0.0
@@ -114,7 +115,7 @@ class Runner:
         batch, began = Batch(), self._clock.monotonic()
         with guard(f"reading {self.source.name}", lambda error: batch.lose(type(error).__name__)):
             batch = self.source.read()
-        batch.began = began
+        batch.began, batch.ended = began, self._clock.monotonic()
         self.read_time += time.monotonic() - started
         self.cpu_time += time.thread_time() - started_cpu
         return batch
@@ -175,14 +176,14 @@ class ThreadRunner(Runner):
                 self._miss()
                 return None
             batch, self._result = self._result, None
-            took = self._clock.monotonic() - batch.began
+            took = batch.ended - batch.began
             if self._late and took >= HUNG_AFTER:
                 self._pause = min(max(BACK_OFF_FIRST, self._pause * 2), BACK_OFF_MOST)
                 self._ask_again_at = self._clock.monotonic() + self._pause
             elif not self._late:
                 self._pause = 0.0
             self._late = False
-            if took > STALE_AFTER:
+            if self._clock.monotonic() - batch.began > self.stale_after:
                 self._miss()
                 return None
         return self._account(batch)
@@ -258,7 +259,7 @@ class Sampler:
         *,
         clock: Clock = time,
         interval: float = 1.0,
-        source_timeout: float = 0.1,
+        source_timeout: float = 0.5,
     ) -> None:
         self.runners = [(ThreadRunner if source.may_hang else Runner)(source, clock) for source in sources]
         self.first: Sample | None = None
@@ -268,6 +269,9 @@ class Sampler:
         self._accumulator = accumulator
         self._clock = clock
         self._interval = interval
+        self._stale_after = max(STALE_AFTER, 3 * interval)
+        for runner in self.runners:
+            runner.stale_after = self._stale_after
         self._source_timeout = source_timeout
         self._judged: Sample | None = None
         self._cpu_time = 0.0
@@ -306,7 +310,7 @@ class Sampler:
             self._condition.notify_all()
             self._condition.wait_for(lambda: self._answered >= ticket or self._stopping, timeout)
             latest = self.latest
-        if latest is None or self._clock.monotonic() - latest.at > max(STALE_AFTER, 3 * self._interval):
+        if latest is None or self._clock.monotonic() - latest.at > self._stale_after:
             return None
         return latest
 

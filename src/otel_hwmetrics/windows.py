@@ -45,7 +45,7 @@ class Sample:
         at: Seconds of the monotonic clock.
         time_unix_nano: The same moment by the wall clock.
         points: By series.
-        absent: Where the gauges last stood that this look could not read: a window that begins here begins there.
+        absent: Where those series last stood that this look could not read: a window that begins here begins there.
     """
 
     number: int
@@ -84,14 +84,20 @@ _siblings = _Siblings()
 
 
 class _Counter:
-    """A counter made monotone: its growth since a base, and a new base whenever it falls (reset, wrap, garbage)."""
+    """A counter made monotone: its growth since a base, and a new base whenever it falls (reset, wrap, garbage).
+
+    Args:
+        metric: Whose ``origin`` says where the base is.
+        raw: The first reading.
+        before: What the total was before it.
+    """
 
     __slots__ = ("base", "before", "raw")
 
-    def __init__(self, metric: Metric, raw: float) -> None:
+    def __init__(self, metric: Metric, raw: float, before: float) -> None:
         self.base = raw if metric.origin is Origin.INSTRUMENT else type(raw)(0)
         self.raw = raw
-        self.before: float = type(raw)(0)  # growth up to the last fall
+        self.before = before + type(raw)(0)  # growth up to the last fall
 
     def advance(self, raw: float) -> float:
         if raw < self.raw:
@@ -100,7 +106,11 @@ class _Counter:
             self.before += self.raw - self.base
             self.base = raw
         self.raw = raw
-        return self.before + (raw - self.base)
+        return self.total
+
+    @property
+    def total(self) -> float:
+        return self.before + (self.raw - self.base)
 
 
 class Accumulator:
@@ -108,12 +118,21 @@ class Accumulator:
 
     def __init__(self) -> None:
         self._counters: dict[Series, _Counter] = {}
+        self._totals: dict[Series, float] = {}  # of counters that another accumulator or pipeline began
         self._last: dict[Series, tuple[int, Point]] = {}
         self._number = 0
 
     def pause(self) -> None:
-        """Forget that the last sample was the one before the next: time in between was not observed."""
+        """Be ready for another pipeline: the time up to its first sample was not observed, and it counts from zero."""
         self._number += 1
+        ours = [series for series in self._counters if series.metric.origin is Origin.PIPELINE]
+        self._totals |= {series: self._counters.pop(series).total for series in ours}
+
+    def heir(self) -> Accumulator:
+        """One that goes on from these totals, for a forked child: the SDK's streams go on there, too."""
+        heir = Accumulator()
+        heir._totals = self._totals | {series: counter.total for series, counter in self._counters.items()}
+        return heir
 
     def sample(self, readings: Iterable[Reading], at: float, time_unix_nano: int) -> Sample:
         """Join one moment's readings, and the quotients that follow from them, into a sample."""
@@ -133,8 +152,10 @@ class Accumulator:
             if series.metric.kind is Kind.COUNTER:
                 counter = self._counters.get(series)
                 if counter is None:
-                    counter = self._counters[series] = _Counter(series.metric, value)
+                    before = self._totals.get(series, 0)
+                    counter = self._counters[series] = _Counter(series.metric, value, before)
                 points[series] = Point(counter.advance(value), at)
+                self._last[series] = (self._number, points[series])
             elif series.metric.kind is Kind.GAUGE:
                 points[series] = self._level(series, value, at)
             else:
@@ -166,15 +187,15 @@ def between(earlier: Sample | None, later: Sample) -> Snapshot:
 
     With no earlier sample, or one less than `SHORTEST` before, totals and levels are told; rates and shares are absent.
     """
-    before: Mapping[Series, Point] = earlier.points if earlier is not None else {}
     readings: list[Reading] = []
     shares: dict[Metric, list[tuple[Series, float]]] = {}
     for series, point in later.points.items():
+        start = None if earlier is None else earlier.points.get(series) or earlier.absent.get(series)
         if series.metric.kind is Kind.GAUGE:
-            readings.append(Reading(series, _mean(series, earlier, point), point.at))
+            value = point.value if earlier is None else _mean(start, point)
+            readings.append(Reading(series, value, point.at))
             continue
         readings.append(Reading(series, point.value, point.at))
-        start = before.get(series)
         if series.metric.kind is not Kind.COUNTER or start is None or point.at - start.at < SHORTEST:
             continue
         for metric in _DERIVED.get(series.metric.name, ()):
@@ -194,11 +215,8 @@ def between(earlier: Sample | None, later: Sample) -> Snapshot:
     return Snapshot(readings, window, later.time_unix_nano)
 
 
-def _mean(series: Series, earlier: Sample | None, end: Point) -> float:
-    if earlier is None:
-        return end.value
+def _mean(start: Point | None, end: Point) -> float:
     integral, observed = end.integral, end.observed
-    start = earlier.points.get(series) or earlier.absent.get(series)
     if start is not None:
         integral, observed = integral - start.integral, observed - start.observed
     return integral / observed if observed > 0 else end.value

@@ -163,9 +163,13 @@ def test_what_was_asked_for_is_there() -> None:
 
 @pytest.mark.parametrize("metric", [metric for metric in METRICS if metric.kind is Kind.COUNTER], ids=by_name)
 def test_counters_begin_where_their_subject_does(metric: Metric) -> None:
-    """The machine's at `instrument()`, for it has been counting since boot; this process's and our own at zero."""
-    since_boot = metric.name.startswith(("system.", "hw."))
-    assert metric.origin is (Origin.INSTRUMENT if since_boot else Origin.ZERO)
+    """The machine's at `instrument()`, for it has been counting since boot; this process's at zero; a pipeline's too."""
+    if metric.name.startswith(("system.", "hw.")):
+        assert metric.origin is Origin.INSTRUMENT
+    elif metric.name.startswith(("process.", "hwmetrics.internal.")):
+        assert metric.origin is Origin.ZERO
+    else:
+        assert metric.origin is Origin.PIPELINE
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=by_name)

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -515,22 +516,38 @@ def test_without_a_value_there_is_no_value_attribute() -> None:
 def test_our_events_never_push_out_the_user_s(
     tracer: Tracer, exporter: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At most 16 of ours on one span, and as many again on the next; those of others all stay."""
-    assert EVENTS_A_SPAN == 16
+    """At most 32 of ours on one span, and as many again on the next; those of others stay, and the rest is counted."""
+    assert EVENTS_A_SPAN == 32
     sink = SpanSink()
     with tracer.start_as_current_span("other") as other:
         with tracer.start_as_current_span("epoch") as epoch:
-            for number in range(112):
+            for number in range(96):
                 epoch.add_event(f"theirs {number}")
             for at in range(1000):
-                sink.on_transition(transition(at=at), epoch)
+                device = Subject(f"GPU-{at}")
+                sink.on_transition(replace(transition(at=at), subject=device), epoch)
         sink.on_transition(transition(), other)
         assert len(finished(exporter).events) == 128
     epoch_span, other_span = exporter.get_finished_spans()
     ours = [event.timestamp for event in epoch_span.events if event.name == "hwmetrics.alert"]
-    assert ours == list(range(16))
+    assert ours == list(range(32))
+    assert (epoch_span.attributes or {})["hwmetrics.alert.events.dropped"] == 1000 - 32
     assert len(other_span.events) == 1
     assert caplog.records == []
+
+
+def test_an_alert_that_comes_and_goes_leaves_room_for_others(tracer: Tracer, exporter: InMemorySpanExporter) -> None:
+    """One rule on one device has two events on a span: that it began, and that it ended."""
+    sink = SpanSink()
+    with tracer.start_as_current_span("epoch") as epoch:
+        for _ in range(10):
+            sink.on_transition(transition(State.FIRING), epoch)
+            sink.on_transition(transition(State.RESOLVED), epoch)
+        sink.on_transition(replace(transition(), subject=Subject("GPU-other")), epoch)
+    (span,) = exporter.get_finished_spans()
+    states = [(event.attributes or {})["hwmetrics.alert.state"] for event in span.events]
+    assert states == ["firing", "resolved", "firing"]
+    assert (span.attributes or {})["hwmetrics.alert.events.dropped"] == 18
 
 
 @pytest.mark.parametrize("span", [None, INVALID_SPAN])

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 from otel_hwmetrics.alerts.conditions import Rule, State, Subject
 from otel_hwmetrics.catalog import gpu, own
-from otel_hwmetrics.model import Attribute, Reading, Series, Snapshot, Unit
+from otel_hwmetrics.model import Attribute, Reading, Series, Snapshot, Unit, Window
 
 JITTER = 0.05
-"""Seconds by which evidence may be short: samples come some milliseconds early or late, and "for 5 s" at one a second
-means the sample 5 s on, not the sixth."""
+"""Share of the sample's window by which evidence may be short: samples come some milliseconds early or late, and
+"for 5 s" at one a second means the sample 5 s on, not the sixth."""
 
 _TOLD = (State.FIRING, State.RESOLVED)
 
@@ -98,8 +98,9 @@ class _Instance:
             for state in (State.PENDING, State.FIRING)
         }
 
-    def next(self, value: float | None, now: float) -> Iterator[State]:
+    def next(self, value: float | None, window: Window) -> Iterator[State]:
         """The states that follow from a value, one after the other; none when nothing changes."""
+        now = window.end
         if value is None:
             patient = self.state is State.PENDING and now - self._seen <= self.rule.for_seconds
             if not patient and self.state not in (State.FIRING, State.UNKNOWN):
@@ -119,7 +120,7 @@ class _Instance:
             return
         if self.state is not State.PENDING:
             yield State.PENDING
-        if now - self.since >= self.rule.for_seconds - JITTER:
+        if now - self.since >= self.rule.for_seconds - JITTER * window.seconds:
             yield State.FIRING
 
     def active(self, at: float) -> Iterator[Reading]:
@@ -165,7 +166,7 @@ class Engine:
 
     def _walk(self, instance: _Instance, value: float | None, snapshot: Snapshot) -> Iterator[Transition]:
         now = snapshot.window.end
-        for state in instance.next(value, now):
+        for state in instance.next(value, snapshot.window):
             before, since = instance.state, instance.since
             instance.state = state
             if state in (State.PENDING, State.FIRING):

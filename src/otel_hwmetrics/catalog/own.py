@@ -40,7 +40,7 @@ SOURCE_READ_TIME = Metric(
     Unit.SECOND,
     "Time spent reading the source.",
     attributes=(SOURCE,),
-    origin=Origin.ZERO,
+    origin=Origin.PIPELINE,
 )
 READINGS_LOST = Metric(
     "hwmetrics.source.readings.lost",
@@ -49,14 +49,14 @@ READINGS_LOST = Metric(
     "Readings that were asked for and not had, other than those that the device does not support.",
     attributes=(SOURCE, ERROR_TYPE),
     integer=True,
-    origin=Origin.ZERO,
+    origin=Origin.PIPELINE,
 )
 SAMPLING_TIME = Metric(
     "hwmetrics.sampling.time",
     Kind.COUNTER,
     Unit.SECOND,
-    "CPU time that the sampling thread has spent: reading, judging and telling.",
-    origin=Origin.ZERO,
+    "CPU time that the sampling threads have spent on reading and judging.",
+    origin=Origin.PIPELINE,
 )
 INTERNAL_ERRORS = Metric(
     "hwmetrics.internal.errors",
@@ -71,7 +71,7 @@ ALERT_ACTIVE = Metric(
     "hwmetrics.alert.active",
     Kind.UP_DOWN_COUNTER,
     Unit.ALERT,
-    "Whether the alert is in this state on this device: 1 yes, 0 no; absent while nothing could be read.",
+    "Whether the alert is in this state on this device: 1 yes, 0 no; absent while that is not known.",
     attributes=(ALERT_RULE, ALERT_SEVERITY, ALERT_STATE, gpu.HW_ID, gpu.GPU_INDEX),
     integer=True,
 )
@@ -82,7 +82,7 @@ ALERT_TRANSITIONS = Metric(
     "Alerts that began to fire or were resolved, by the state they entered.",
     attributes=(ALERT_RULE, ALERT_SEVERITY, ALERT_STATE),
     integer=True,
-    origin=Origin.ZERO,
+    origin=Origin.PIPELINE,
 )
 
 METRICS: tuple[Metric, ...] = (

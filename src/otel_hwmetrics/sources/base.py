@@ -41,12 +41,14 @@ class Batch:
         readings: What was read.
         lost: How many readings were asked for and not had, by type of error.
         began: When the look began, in seconds of the monotonic clock.
+        ended: When it ended.
     """
 
-    __slots__ = ("began", "lost", "readings")
+    __slots__ = ("began", "ended", "lost", "readings")
 
     def __init__(self) -> None:
         self.began = 0.0
+        self.ended = 0.0
         self.readings: list[Reading] = []
         self.lost: Counter[str] = Counter()
 

@@ -34,9 +34,10 @@ def _cpu_time(process: psutil.Process) -> Pairs:
     yield _CPU_SYSTEM, times.system
 
 
-def _cpu_limit(_: psutil.Process) -> Pairs:
-    # Affinity is what the scheduler grants; os.cpu_count() is what the machine has.
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def _cpu_limit(process: psutil.Process) -> Pairs:
+    # Affinity is what the scheduler grants; os.cpu_count() is what the machine has. By pid, which is the main thread's:
+    # 0 would be the thread that asks, and that one keeps what the training had before it pinned itself.
+    available = len(os.sched_getaffinity(process.pid)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if available:
         yield _CPU_LIMIT, available
 

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A thread between the sampler and a sink that may wait: an exporter whose backend is down blocks nobody else."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+from opentelemetry.trace import Span
+
+from otel_hwmetrics._guard import faults, guard
+from otel_hwmetrics.alerts.engine import Transition
+from otel_hwmetrics.sinks.base import Sink
+
+WAITING = 1000
+"""Most transitions that wait for the sink; more are dropped, and counted as internal errors."""
+
+
+class Background:
+    """Passes transitions on to another sink, on a daemon thread of its own that starts with the first of them."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._queue: queue.Queue[tuple[Transition, Span | None] | None] = queue.Queue(WAITING)
+        self._thread: threading.Thread | None = None
+
+    def on_transition(self, transition: Transition, span: Span | None) -> None:
+        """Take one transition; never waits."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="hwmetrics-alerts", daemon=True)
+            self._thread.start()
+        try:
+            self._queue.put_nowait((transition, span))
+        except queue.Full:
+            faults[f"{type(self._sink).__name__} is behind"] += 1
+
+    def stop(self, timeout: float) -> None:
+        """Let what waits be passed on, for ``timeout`` seconds at most, and end the thread."""
+        if self._thread is not None:
+            try:
+                self._queue.put(None, timeout=timeout)
+            except queue.Full:
+                return
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while (waiting := self._queue.get()) is not None:
+            with guard(f"telling {type(self._sink).__name__} of an alert"):
+                self._sink.on_transition(*waiting)
