@@ -18,11 +18,11 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-oldest lint bench clean
 .DELETE_ON_ERROR:
 
 help: ## Say what there is.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo "With another Python: make test PYTHON=python3.12 VENV=/tmp/venv-3.12"
 
 demo: $(VENV)/.has-demo ## Train under auto-instrumentation and show what arrives over OTLP.
@@ -30,6 +30,9 @@ demo: $(VENV)/.has-demo ## Train under auto-instrumentation and show what arrive
 
 test: $(VENV)/.has-test ## Run the tests, with coverage.
 	$(BIN)/python -m pytest --cov $(ARGS)
+
+test-oldest: $(VENV)-oldest/.has-oldest ## Run the tests of what others' versions touch, with the oldest that are allowed.
+	$(VENV)-oldest/bin/python -m pytest -q $(OLDEST) -k "not declarative" $(ARGS)
 
 lint: $(VENV)/.has-test ## Check style, types and walls.
 	$(BIN)/ruff check .
@@ -41,7 +44,7 @@ bench: $(VENV)/.has-bench ## Measure what a sample costs.
 	$(BIN)/python benchmarks/sample_cost.py $(ARGS)
 
 clean: ## Remove the environment and everything that was built or measured.
-	rm -rf $(VENV) dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp for each set of dependencies: made once, and again when pyproject.toml changes.
@@ -50,6 +53,19 @@ $(VENV)/.has-%: pyproject.toml | $(BIN)/python
 	@echo "Installing otel-hwmetrics[$*] into $(VENV); the first time takes a minute ..."
 	@$(PIP) install --quiet --quiet --editable '.[$*]'
 	@touch $@
+
+# Not editable and without the tools: what these versions are for is the package as it is installed.
+$(VENV)-oldest/.has-oldest: pyproject.toml tests/oldest.txt $(shell find src -name '*.py')
+	@$(PYTHON) -m venv $(VENV)-oldest
+	@echo "Installing the oldest versions into $(VENV)-oldest ..."
+	@$(VENV)-oldest/bin/python -m pip --disable-pip-version-check install --quiet --quiet \
+	  --constraint tests/oldest.txt '.[otlp]' hypothesis pytest PyYAML rotel
+	@$(VENV)-oldest/bin/python -m pip --disable-pip-version-check install --quiet --quiet \
+	  --constraint tests/oldest.txt --no-deps --force-reinstall .
+	@touch $@
+
+OLDEST = tests/e2e tests/sources tests/alerts tests/sinks/test_spans.py tests/test_config.py tests/test_instruments.py \
+  tests/test_sampler.py tests/test_testing.py tests/test_windows.py
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not found; say which one: make PYTHON=..."; exit 1; }
