@@ -66,5 +66,9 @@ def test_memory_is_bounded_and_what_is_dropped_is_counted(monkeypatch: pytest.Mo
     for at in range(1, 10):
         given.on_transition(transition(at), None)
     given.stop(0.01)
-    assert faults["Slow is behind"] == 6
+    assert faults["Slow is behind"] == 7
     sink.gate.set()
+    assert given._thread is not None
+    given._thread.join(20)
+    assert not given._thread.is_alive()
+    assert sink.told == [0, 2, 3]

@@ -32,16 +32,22 @@ class Background:
         try:
             self._queue.put_nowait((transition, span))
         except queue.Full:
-            faults[f"{type(self._sink).__name__} is behind"] += 1
+            self._drop()
 
     def stop(self, timeout: float) -> None:
-        """Let what waits be passed on, for ``timeout`` seconds at most, and end the thread."""
-        if self._thread is not None:
-            try:
-                self._queue.put(None, timeout=timeout)
-            except queue.Full:
-                return
-            self._thread.join(timeout)
+        """Let what waits be passed on and end the thread; after ``timeout`` seconds it ends when the sink lets it."""
+        if self._thread is None:
+            return
+        try:
+            self._queue.put(None, timeout=timeout)
+        except queue.Full:
+            self._queue.get_nowait()
+            self._drop()
+            self._queue.put_nowait(None)
+        self._thread.join(timeout)
+
+    def _drop(self) -> None:
+        faults[f"{type(self._sink).__name__} is behind"] += 1
 
     def _run(self) -> None:
         while (waiting := self._queue.get()) is not None:
