@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 
@@ -41,8 +42,9 @@ class Background:
         try:
             self._queue.put(None, timeout=timeout)
         except queue.Full:
-            self._queue.get_nowait()
-            self._drop()
+            with contextlib.suppress(queue.Empty):  # it may have let go just now
+                self._queue.get_nowait()
+                self._drop()
             self._queue.put_nowait(None)
         self._thread.join(timeout)
 
