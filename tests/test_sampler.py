@@ -14,10 +14,12 @@ from types import SimpleNamespace
 import pytest
 
 from otel_hwmetrics import _guard
+from otel_hwmetrics import runners as runners_module
 from otel_hwmetrics import sampler as sampler_module
 from otel_hwmetrics.catalog import own, process, system
 from otel_hwmetrics.model import Reading, Series, Snapshot
-from otel_hwmetrics.sampler import BACK_OFF_MOST, HUNG_AFTER, STALE_AFTER, Judge, Sampler, ThreadRunner
+from otel_hwmetrics.runners import BACK_OFF_MOST, HUNG_AFTER, STALE_AFTER, ThreadRunner
+from otel_hwmetrics.sampler import Judge, Sampler
 from otel_hwmetrics.sources.base import Batch, Source, SourceUnavailable
 from otel_hwmetrics.testing import ManualClock
 from otel_hwmetrics.windows import Accumulator, Sample
@@ -491,6 +493,7 @@ def test_a_slow_neighbour_takes_nothing_from_the_time_a_source_has(monkeypatch: 
     passed = [0.0]
     fake = SimpleNamespace(monotonic=lambda: time.monotonic() + passed[0], thread_time=time.thread_time)
     monkeypatch.setattr(sampler_module, "time", fake)
+    monkeypatch.setattr(runners_module, "time", fake)
     with running(World(Steady, Driver), by_hand=True) as world:
         steady, driver = world.sources
         assert isinstance(steady, Steady)
@@ -718,6 +721,7 @@ def test_missed_looks_are_not_made_up_for(monkeypatch: pytest.MonkeyPatch) -> No
     stopped = [0.0]
     fake = SimpleNamespace(monotonic=lambda: time.monotonic() + stopped[0], thread_time=time.thread_time)
     monkeypatch.setattr(sampler_module, "time", fake)
+    monkeypatch.setattr(runners_module, "time", fake)
     with running(World(Steady, interval=3600)) as world:
         stopped[0] = 3 * 3600.0
         for _ in range(3):

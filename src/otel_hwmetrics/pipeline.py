@@ -22,7 +22,8 @@ from otel_hwmetrics.alerts.engine import Engine, Transition
 from otel_hwmetrics.config import Config
 from otel_hwmetrics.instruments import Feed, Instruments, instruments_of
 from otel_hwmetrics.model import Reading, Snapshot
-from otel_hwmetrics.sampler import Clock, Sampler, ThreadRunner
+from otel_hwmetrics.runners import Clock, ThreadRunner
+from otel_hwmetrics.sampler import Sampler
 from otel_hwmetrics.sinks.background import Background
 from otel_hwmetrics.sinks.base import Sink
 from otel_hwmetrics.sinks.logs import LogSink

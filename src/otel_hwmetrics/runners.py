@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running one source for the sampler: on its thread, or, where a call may hang, on a thread below it.
+
+A source that is late is left out of the sample and counted; one that hung is asked again after growing pauses.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from typing import Protocol
+
+from otel_hwmetrics._guard import guard
+from otel_hwmetrics.catalog import own
+from otel_hwmetrics.model import Series
+from otel_hwmetrics.sources.base import Batch, Source, SourceUnavailable
+
+_logger = logging.getLogger(__name__)
+
+HUNG_AFTER = 1.0
+"""Seconds after which a look that is late was not only slow; only then does its source get a rest. A thread that waits
+for a busy interpreter is slow, too: each call that releases the GIL may wait 5 ms to have it again."""
+BACK_OFF_FIRST = 1.0
+BACK_OFF_MOST = 60.0
+"""Seconds of rest for a source that hung, the first time and at most; in between they double."""
+STALE_AFTER = 5.0
+"""Seconds after which the last sample is too old to be shown as the present, at least."""
+
+
+class Clock(Protocol):
+    """Where the time comes from; `time` itself, or `otel_hwmetrics.testing.ManualClock`."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+    def time_ns(self) -> int:
+        """Nanoseconds since the epoch."""
+        ...
+
+
+class Runner:
+    """Runs one source on the sampler's thread, and keeps its books."""
+
+    def __init__(self, source: Source, clock: Clock) -> None:
+        self.source = source
+        self.unavailable: SourceUnavailable | None = None
+        self.stale_after = STALE_AFTER
+        self.up = False
+        self.read_time = 0.0
+        self.cpu_time = 0.0
+        self.lost: Counter[str] = Counter()
+        self.series_up = Series(own.SOURCE_UP, {own.SOURCE: source.name})
+        self.series_read_time = Series(own.SOURCE_READ_TIME, {own.SOURCE: source.name})
+        self._clock = clock
+        self._expected = 1  # how many readings a look gives, to count those that a missed look loses
+
+    @property
+    def known(self) -> bool:
+        """Whether the source is known to be there; until then nothing is told of it."""
+        return self.unavailable is None
+
+    def start(self) -> None:
+        """Open the source."""
+        self._open()
+
+    def ask(self) -> None:
+        """Begin a look, where that can be done ahead."""
+
+    def take(self, deadline: float) -> Batch | None:
+        """The look's batch; None when there is none by ``deadline`` (real monotonic seconds)."""
+        del deadline  # an inline source does not hang
+        return self._account(self._read()) if self.unavailable is None else None
+
+    def stop(self, timeout: float) -> None:
+        """Close the source, waiting ``timeout`` seconds at most."""
+        del timeout
+        self.source.close()
+
+    def _open(self) -> None:
+        with guard(f"opening {self.source.name}", self._failed_to_open):
+            try:
+                self.source.open()
+            except SourceUnavailable as error:
+                self.unavailable = error
+        if self.unavailable is not None:
+            _logger.info("No readings from %s. Everything else goes on.", self.unavailable)
+
+    def _failed_to_open(self, error: Exception) -> None:
+        self.unavailable = SourceUnavailable(self.source.name, f"{type(error).__name__}: {error}")
+
+    def _read(self) -> Batch:
+        started, started_cpu = time.monotonic(), time.thread_time()
+        batch, began = Batch(), self._clock.monotonic()
+        with guard(f"reading {self.source.name}", lambda error: batch.lose(type(error).__name__)):
+            batch = self.source.read()
+        batch.began, batch.ended = began, self._clock.monotonic()
+        self.read_time += time.monotonic() - started
+        self.cpu_time += time.thread_time() - started_cpu
+        return batch
+
+    def _account(self, batch: Batch) -> Batch:
+        self.lost.update(batch.lost)
+        self.up = bool(batch.readings)
+        if batch.readings:
+            self._expected = len(batch.readings)
+        return batch
+
+
+class ThreadRunner(Runner):
+    """Runs one source on a daemon thread of its own, so that a call that hangs holds nobody else."""
+
+    def __init__(self, source: Source, clock: Clock) -> None:
+        super().__init__(source, clock)
+        self._condition = threading.Condition()
+        self._asked = False
+        self._stopping = False
+        self._busy = True  # with opening
+        self._opened = False
+        self._late = False
+        self._result: Batch | None = None
+        self._told = False
+        self._pause = 0.0
+        self._ask_again_at = 0.0
+        self._thread = threading.Thread(target=self._run, name=f"hwmetrics-{source.name}", daemon=True)
+
+    @property
+    def known(self) -> bool:
+        """Whether the source is open; a driver may take seconds, and then not be there."""
+        return self._opened and self.unavailable is None
+
+    def start(self) -> None:
+        """Start the thread, which opens the source and then waits to be asked."""
+        self._thread.start()
+
+    def wait_opened(self, timeout: float) -> bool:
+        """Wait until the source is open or known to be unavailable; False when ``timeout`` seconds were not enough."""
+        with self._condition:
+            return self._condition.wait_for(lambda: self._opened, timeout)
+
+    def ask(self) -> None:
+        """Let the thread begin a look, unless it is still at the last one or must rest."""
+        with self._condition:
+            self._begin()
+
+    def take(self, deadline: float) -> Batch | None:
+        """The batch of the look that was begun; one that came too late for its own sample joins this one."""
+        with self._condition:
+            if not self._opened and not self._late:
+                self._condition.wait_for(lambda: self._opened, max(0.0, deadline - time.monotonic()))
+            if self.unavailable is not None:
+                return None
+            if not self._opened:  # a driver may take seconds to start; nothing is lost by it, and nobody waits again
+                self._late = True
+                return None
+            self._begin()
+            if self._busy and not self._late:
+                self._condition.wait_for(lambda: not self._busy, max(0.0, deadline - time.monotonic()))
+            if self._busy or self._result is None:
+                self._miss()
+                return None
+            batch, self._result = self._result, None
+            took = batch.ended - batch.began
+            if self._late and took >= HUNG_AFTER:
+                self._pause = min(max(BACK_OFF_FIRST, self._pause * 2), BACK_OFF_MOST)
+                self._ask_again_at = self._clock.monotonic() + self._pause
+            elif not self._late:
+                self._pause = 0.0
+            self._late = False
+            if self._clock.monotonic() - batch.began > self.stale_after:
+                self._miss()
+                return None
+        return self._account(batch)
+
+    def _begin(self) -> None:
+        free = self._opened and not self._busy and self._result is None
+        if free and self._clock.monotonic() >= self._ask_again_at:
+            self._asked = self._busy = True
+            self._late = False
+            self._condition.notify_all()
+
+    def _miss(self) -> None:
+        """This sample goes without: count what it lacks, and say so, once in a job's life."""
+        self.up = False
+        self.lost["timeout"] += self._expected
+        if self._busy:
+            self._late = True
+        if not self._told:
+            self._told = True
+            _logger.warning(
+                "%s does not answer in time. Samples go without it until it does; how often is counted in %s.",
+                self.source.name,
+                own.READINGS_LOST.name,
+            )
+
+    def stop(self, timeout: float) -> None:
+        """Tell the thread to close the source; one that hangs is left behind, and ends with the process."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify_all()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        self._open()
+        self._done(None)
+        if self.unavailable is not None:
+            return
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._asked or self._stopping)
+                if self._stopping:
+                    break
+                self._asked = False
+            self._done(self._read())
+        with guard(f"closing {self.source.name}"):
+            self.source.close()
+
+    def _done(self, result: Batch | None) -> None:
+        with self._condition:
+            self._result = result
+            self._busy = False
+            self._opened = True
+            self._condition.notify_all()
