@@ -212,6 +212,17 @@ def test_a_source_that_is_named_must_be_there() -> None:
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("hwmetrics")]
 
 
+def test_a_fault_of_ours_in_starting_ends_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through either door: what nobody foresaw is passed over in production, and leaves no thread behind."""
+    monkeypatch.setattr("otel_hwmetrics._guard.LOUD", False)
+    monkeypatch.setattr("otel_hwmetrics.pipeline.instruments_of", lambda _: 1 / 0)
+    otel_hwmetrics.instrument().shutdown()
+    otel_hwmetrics.uninstrument()
+    HardwareMetricsInstrumentor().instrument(skip_dep_check=True)
+    assert otel_hwmetrics.snapshot() is None
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("hwmetrics")]
+
+
 def test_what_ran_runs_on_when_a_new_instrumentation_cannot_start() -> None:
     """A call of `instrument()` that raises leaves the job as well watched as before."""
     meter_provider, reader = provider()
@@ -249,20 +260,23 @@ def test_not_supported_fields_are_absent_and_nothing_else_is() -> None:
     assert "hwmetrics.source.readings.lost" not in found
 
 
-def test_one_nvml_call_sequence_a_device_and_cycle(gpus: FakeNvml) -> None:
+def test_one_nvml_call_sequence_a_device_and_cycle(gpus: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many instruments and readers there are, an export cycle asks each GPU each thing once."""
     readers = [InMemoryMetricReader() for _ in range(4)]
+
+    def cycle() -> None:
+        """All readers collect together: within `SHARED_FOR` of the first, however slow this machine is."""
+        monkeypatch.setattr("otel_hwmetrics.pipeline.SHARED_FOR", 0.0)
+        for reader in readers:
+            assert "hw.temperature" in collect(reader)
+            monkeypatch.setattr("otel_hwmetrics.pipeline.SHARED_FOR", 3600.0)
+
     with otel_hwmetrics.instrument(meter_provider=MeterProvider(readers), sample_interval=0, **PATIENT):
-        for reader in readers:
-            collect(reader)  # handles, names, and which functions there are: asked here
-        time.sleep(0.06)
+        cycle()  # handles, names, and which functions there are: asked here
         gpus.reset_calls()
-        for reader in readers:
-            assert "hw.temperature" in collect(reader)
+        cycle()
         once = dict(gpus.calls)
-        time.sleep(0.06)
-        for reader in readers:
-            assert "hw.temperature" in collect(reader)
+        cycle()
     functions = {function for function, _ in once}
     assert once == {(function, gpu): 1 for function in functions for gpu in (0, 1)}
     assert {key: count for key, count in gpus.calls.items() if key in once} == dict.fromkeys(once, 2)

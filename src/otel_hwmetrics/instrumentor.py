@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from otel_hwmetrics.model import Snapshot
 
 _logger = logging.getLogger("otel_hwmetrics")
+_PASSED_OVER = "Passed over, training is not affected: %s"
 
 _lock = threading.RLock()
 _pipeline: Pipeline | None = None
@@ -52,7 +53,7 @@ class _Tolerant:
             if name in OPTIONS:
                 setattr(self, name, value)
             else:
-                _logger.error("%s. Passed over.", unknown_option(name, "in the declarative configuration"))
+                _logger.error(_PASSED_OVER, unknown_option(name, "in the declarative configuration"))
 
 
 Configuration = make_dataclass(
@@ -81,17 +82,29 @@ class HardwareMetricsInstrumentor(BaseInstrumentor):  # type: ignore[misc] # it 
     def _instrument(self, *, strict_config: Config | None = None, **kwargs: Any) -> None:
         providers = Providers(**{name: kwargs.pop(name, None) for name in Providers._fields})
         if strict_config is not None:
-            _start(strict_config, providers)
+            _start_or_say_why_not(strict_config, providers)
             return
         with guard("starting"):
             config, errors = resolve(kwargs)
             for error in errors:
-                _logger.error("%s. Passed over; training is not affected.", error)
+                _logger.error(_PASSED_OVER, error)
             _start_what_can_be(config, providers)
 
     def _uninstrument(self, **_: Any) -> None:
         with guard("stopping"):
             _stop()
+
+
+def _start_or_say_why_not(config: Config, providers: Providers) -> None:
+    """Start; what the user must know of is raised, a fault of ours is not."""
+    missing: SourceUnavailable | None = None
+    with guard("starting"):
+        try:
+            _start(config, providers)
+        except SourceUnavailable as error:
+            missing = error
+    if missing is not None:
+        raise missing
 
 
 def _start_what_can_be(config: Config, providers: Providers) -> None:
@@ -100,7 +113,7 @@ def _start_what_can_be(config: Config, providers: Providers) -> None:
         try:
             return _start(config, providers)
         except SourceUnavailable as error:
-            _logger.error("%s. Passed over; training is not affected.", error)
+            _logger.error(_PASSED_OVER, error)
             config = replace(config, sources=tuple(name for name in config.sources if name != error.source))
     return None
 

@@ -28,7 +28,7 @@ from otel_hwmetrics.sinks.background import Background
 from otel_hwmetrics.sinks.base import Sink
 from otel_hwmetrics.sinks.logs import LogSink
 from otel_hwmetrics.sinks.spans import TRACKER, SpanSink
-from otel_hwmetrics.sources.base import Source, SourceUnavailable
+from otel_hwmetrics.sources.base import Source
 from otel_hwmetrics.sources.gpu.nvidia import NvidiaSource
 from otel_hwmetrics.sources.process import ProcessSource
 from otel_hwmetrics.sources.system import SystemSource
@@ -115,16 +115,16 @@ class Pipeline:
         """
         TRACKER.on = True
         self._attach()
-        self.sampler.start()
         try:
+            self.sampler.start()
             self._require_named_sources()
-        except SourceUnavailable:
+            self._instruments = instruments_of(self._meter_provider)
+            _running.add(self)
+            for instruments in self._instruments:
+                instruments.feed(Feed(self._fresh, lambda: self.sampler.first))
+        except BaseException:  # Ctrl-C while a driver is waited for, too
             self.stop()
             raise
-        _running.add(self)
-        self._instruments = instruments_of(self._meter_provider)
-        for instruments in self._instruments:
-            instruments.feed(Feed(self._fresh, lambda: self.sampler.first))
 
     def _require_named_sources(self) -> None:
         if self.config.sources == ("auto",):

@@ -77,7 +77,7 @@ def oracle(at: Sequence[float], values: Sequence[Value], of: Rule) -> list[Momen
             moments.append(Moment(State.PENDING if patient else State.UNKNOWN, at[now] - evidence))
         elif not bad[now]:
             moments.append(Moment(State.INACTIVE, at[now]))
-        elif evidence >= of.for_seconds - 0.05:
+        elif evidence >= of.for_seconds - 0.05 * min(1.0, of.for_seconds):
             moments.append(Moment(State.FIRING, at[now], evidence))
         else:
             moments.append(Moment(State.PENDING, at[now] - evidence))
@@ -159,6 +159,16 @@ def test_it_must_last_by_the_clock_and_not_by_the_number_of_looks() -> None:
     for look in range(1, 100):
         assert engine.evaluate(snapshot(look / 100, {"0": 90.0})) == []
     assert [step.state for step in engine.evaluate(snapshot(60, {"0": 90.0}))] == [State.FIRING]
+
+
+def test_a_long_window_is_no_evidence_for_a_short_for() -> None:
+    """At one look a minute, "for 2 s" takes a second look; the tolerance for jitter does not swallow it."""
+    engine = Engine([rule(for_seconds=2.0)])
+    reading = Reading(Series(gpu.UTILIZATION, {gpu.HW_ID: "0"}), 90.0, 0)
+    states = [
+        [step.state for step in engine.evaluate(Snapshot([reading], Window(at - 60, at), 0))] for at in (60.0, 120.0)
+    ]
+    assert states == [[State.PENDING], [State.FIRING]]
 
 
 def test_for_zero_fires_at_once() -> None:

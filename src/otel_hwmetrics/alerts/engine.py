@@ -18,8 +18,8 @@ from otel_hwmetrics.catalog import gpu, own
 from otel_hwmetrics.model import Attribute, Reading, Series, Snapshot, Unit, Window
 
 JITTER = 0.05
-"""Share of the sample's window by which evidence may be short: samples come some milliseconds early or late, and
-"for 5 s" at one a second means the sample 5 s on, not the sixth."""
+"""Share of a sample's window, or of "for" where that is shorter, by which evidence may be short: samples come some
+milliseconds early or late, and "for 5 s" at one a second means the sample 5 s on, not the sixth."""
 
 _TOLD = (State.FIRING, State.RESOLVED)
 
@@ -120,7 +120,8 @@ class _Instance:
             return
         if self.state is not State.PENDING:
             yield State.PENDING
-        if now - self.since >= self.rule.for_seconds - JITTER * window.seconds:
+        enough = self.rule.for_seconds - JITTER * min(window.seconds, self.rule.for_seconds)
+        if now - self.since >= enough:
             yield State.FIRING
 
     def active(self, at: float) -> Iterator[Reading]:

@@ -25,6 +25,8 @@ ALERT_THRESHOLD = "hwmetrics.alert.threshold"
 ALERT_UNIT = "hwmetrics.alert.unit"
 ALERT_MESSAGE = "hwmetrics.alert.message"
 ALERT_DURATION = "hwmetrics.alert.duration"
+ALERT_EVENTS_DROPPED = "hwmetrics.alert.events.dropped"
+"""Attribute of a span: how many events of ours it had no room for; the log has them all."""
 
 SOURCE_UP = Metric(
     "hwmetrics.source.up",

@@ -31,8 +31,6 @@ EVENTS_A_SPAN = 32
 EVENTS_AN_ALERT = 2
 """Most events of one rule on one device on one span: that it began, and that it ended. So an alert that comes and goes
 takes no room from the one that matters."""
-EVENTS_DROPPED = "hwmetrics.alert.events.dropped"
-"""Attribute of a span: how many events of ours it has not got; the log has them all."""
 
 
 class _Open:
@@ -70,12 +68,13 @@ class SpanTracker:
 
         Called again and again until it is True, since a provider may be set long after `instrument()`.
         """
-        provider = provider or trace.get_tracer_provider()
+        wanted, provider = provider, provider or trace.get_tracer_provider()
         if provider in self._attached:
             return True
         add = getattr(provider, "add_span_processor", None)  # the API's proxy has none
         if add is None:
-            self._await_provider()
+            if wanted is None:
+                self._await_provider()
             return False
         self._attached.add(provider)
         add(self)
@@ -183,8 +182,8 @@ class SpanSink:
             counts.update((alert, SpanSink))
             span.add_event(own.ALERT_EVENT, event_attributes(transition), transition.time_unix_nano)
         else:
-            counts[EVENTS_DROPPED] += 1
-            span.set_attribute(EVENTS_DROPPED, counts[EVENTS_DROPPED])
+            counts[own.ALERT_EVENTS_DROPPED] += 1
+            span.set_attribute(own.ALERT_EVENTS_DROPPED, counts[own.ALERT_EVENTS_DROPPED])
 
 
 def watch(span: Span) -> Span:
