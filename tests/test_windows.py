@@ -260,7 +260,7 @@ def test_a_first_look_has_totals_and_levels_and_no_rates() -> None:
     story = Story()
     first = story.at(5, {WRITTEN: 1000, HEAT: 50})
     snapshot = between(None, first)
-    assert {reading.metric for reading in snapshot} == {process.DISK_IO, gpu.TEMPERATURE}
+    assert {reading.metric for reading in snapshot} == {process.DISK_IO, gpu.TEMPERATURE, gpu.TEMPERATURE_PEAK}
     assert snapshot.window == Window(5, 5)
     second = story.at(6, {WRITTEN: 1500, ENERGY: 7})
     assert value(between(first, second), WRITE_RATE) == 500
@@ -384,3 +384,78 @@ def test_a_sample_does_not_change_once_it_is_taken() -> None:
     story.at(2, {ENERGY: 3, HEAT: 90})
     story.at(3, {})
     assert list(between(first, second)) == before
+
+
+MEAN = Series(gpu.UTILIZATION, {"hw.id": "GPU-1", "hw.gpu.task": "general"})
+PEAK = USED.of(gpu.MEMORY_PEAK)
+
+
+def test_a_mean_over_a_stretch_stands_for_all_of_it() -> None:
+    """Also after samples that had no reading, and for the first reading; a stretch that was told twice counts once."""
+    story = Story()
+    first = story.at(0, {})
+    story.accumulator.sample([Reading(MEAN, 0.2, 10, since=0)], 10, 0)
+    story.at(11, {})
+    last = story.accumulator.sample([Reading(MEAN, 0.8, 30, since=10)], 30, 0)
+    assert value(between(first, last), MEAN) == pytest.approx((0.2 * 10 + 0.8 * 20) / 30)
+    again = story.accumulator.sample([Reading(MEAN, 0.8, 30, since=10)], 31, 0)
+    assert value(between(first, again), MEAN) == pytest.approx((0.2 * 10 + 0.8 * 20) / 30)
+    overlapping = story.accumulator.sample([Reading(MEAN, 0.0, 40, since=20)], 40, 0)
+    assert value(between(first, overlapping), MEAN) == pytest.approx((0.2 * 10 + 0.8 * 20) / 40)
+
+
+def test_a_slow_reader_s_level_is_told_until_it_is_read_again() -> None:
+    """Its reading comes again with the time at which it was made, and stands for the time before that, once."""
+    story = Story()
+    first = story.at(0, {HEAT: 50})
+    for at in (1, 2, 3):
+        latest = story.accumulator.sample([Reading(HEAT, 50, 0)], at, 0)
+        assert value(between(first, latest), HEAT) == 50
+    read_again = story.at(4, {HEAT: 60})
+    assert value(between(first, read_again), HEAT) == 60
+
+
+unhurried_steps = st.lists(st.one_of(st.none(), st.integers(0, 10)), min_size=1, max_size=60)
+
+
+@unhurried
+@given(levels=unhurried_steps, data=st.data())
+def test_a_peak_is_the_highest_level_since_the_window_began(levels: list[int | None], data: st.DataObject) -> None:
+    """Whatever rose, fell or was missing in between, for any two samples."""
+    story = Story()
+    samples = [story.at(at, {} if level is None else {USED: level}) for at, level in enumerate(levels)]
+    end = data.draw(st.integers(0, len(levels) - 1))
+    start = data.draw(st.integers(0, end))
+    told = value(between(samples[start], samples[end]), PEAK)
+    if levels[end] is None:
+        assert told is None
+    elif start == end or all(level is None for level in levels[:end]):
+        assert told == levels[end]
+    else:
+        before = [at for at in range(start + 1) if levels[at] is not None]
+        seen = [level for at, level in enumerate(levels[: end + 1]) if level is not None and (not before or at > start)]
+        assert told == max(seen)
+
+
+def test_a_level_that_falls_for_days_costs_no_more_memory_than_one_that_does_not() -> None:
+    """The chain of its peaks is thinned; what it then says is never too low, and right for the whole."""
+    story = Story()
+    first = story.at(0, {USED: 1e9})
+    start, latest = story.at(1, {USED: 1e9 - 1}), first
+    for at in range(2, 5_000):
+        latest = story.at(at, {USED: 1e9 - at})
+    ridge = latest.points[PEAK].ridge
+    assert ridge is not None
+    assert ridge.length <= 512
+    assert value(between(None, latest), PEAK) == 1e9 - 4_999
+    assert 1e9 - 2 <= (value(between(start, latest), PEAK) or 0) <= 1e9
+
+
+def test_a_peak_that_was_read_is_better_than_one_that_was_seen() -> None:
+    """A driver's own ring of samples knows of peaks between two looks."""
+    story = Story()
+    first = story.at(0, {USED: 1, PEAK: 1})
+    second = story.at(1, {USED: 2, PEAK: 9})
+    third = story.at(2, {USED: 3, PEAK: 4})
+    assert value(between(first, third), PEAK) == 9
+    assert value(between(second, third), PEAK) == 4

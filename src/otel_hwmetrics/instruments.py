@@ -31,10 +31,12 @@ class Feed(NamedTuple):
     Attributes:
         fresh: Gives a sample for this export; None when there is none to be had.
         first: Gives the first sample after `instrument()`, which the first export's window reaches back to.
+        shown: The names of the metrics that are exported; None for all.
     """
 
     fresh: Callable[[], Sample | None]
     first: Callable[[], Sample | None]
+    shown: frozenset[str] | None = None
 
 
 _OF_THIS_PROCESS = {metric.name for metric in process.METRICS}
@@ -91,6 +93,7 @@ class Instruments:
         """Make them. Takes the SDK's lock for each, so it may wait for a collection that is under way."""
         self._provider = weakref.ref(provider)
         self._collections: Collections | None = None
+        self._shown: frozenset[str] | None = None
         self._identity: dict[str, Attribute] | None = None
         meter = provider.get_meter("otel_hwmetrics", __version__, SCHEMA_URL)
         create = {
@@ -104,13 +107,14 @@ class Instruments:
 
     def feed(self, feed: Feed | None) -> None:
         """Show what this feed gives; None: show nothing."""
+        self._shown = feed.shown if feed is not None else None
         self._collections = Collections(feed) if feed is not None else None
         self._identity = None
 
     def _observe(self, metric: Metric, _: CallbackOptions) -> Iterable[Observation]:
         collections = self._collections
         observations: list[Observation] = []
-        if collections is not None:
+        if collections is not None and (self._shown is None or metric.name in self._shown):
             with guard(f"showing {metric.name}"):
                 snapshot = collections.snapshot_for(metric)
                 if snapshot is not None:

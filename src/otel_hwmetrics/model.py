@@ -29,11 +29,26 @@ class Unit(str, Enum):
     WATT = "W"
     JOULE = "J"
     CELSIUS = "Cel"
+    HERTZ = "Hz"
+    RPM = "rpm"
     ALERT = "{alert}"
+    ALLOCATION = "{allocation}"
+    CHILD = "{child}"
+    CONTEXT_SWITCH = "{context_switch}"
     CPU = "{cpu}"
     ERROR = "{error}"
+    EVENT = "{event}"
+    FAULT = "{fault}"
+    FILE_DESCRIPTOR = "{file_descriptor}"
+    LANE = "{lane}"
+    LINK = "{link}"
     OPERATION = "{operation}"
+    OPERATION_PER_SECOND = "{operation}/s"
+    PACKET = "{packet}"
+    PERIOD = "{period}"
+    PROCESS = "{process}"
     READING = "{reading}"
+    ROW = "{row}"
     THREAD = "{thread}"
     TRANSITION = "{transition}"
 
@@ -72,6 +87,17 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Ratio:
+    """A gauge that is the growth of a counter divided by that of another of the same device, over the window.
+
+    What one operation took on average, in bytes or seconds; absent while there was none.
+    """
+
+    of: Metric
+    by: Metric
+
+
+@dataclass(frozen=True)
 class Share:
     """A gauge that is one series' part of the growth of all series of a counter that differ only in ``across``."""
 
@@ -87,7 +113,17 @@ class Quotient:
     by: Metric
 
 
-Derivation = Rate | Share | Quotient
+@dataclass(frozen=True)
+class Peak:
+    """A gauge that is the highest level of another metric over the window.
+
+    As high as samples saw it; a source that knows more (a driver's own ring of samples) reads the peak directly.
+    """
+
+    of: Metric
+
+
+Derivation = Rate | Ratio | Share | Quotient | Peak
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 
@@ -105,6 +141,7 @@ class Metric:
         integer: Whether values are exported as integers, as the conventions say for counts and bytes.
         origin: Where the zero lies; counters only.
         derivation: How it follows from other metrics; a source may still read it directly where those are missing.
+        detail: Read and judged like any other, but exported only when the option ``metrics`` asks for it.
 
     Raises:
         ValueError: The row contradicts itself; the message says how.
@@ -118,6 +155,7 @@ class Metric:
     integer: bool = False
     origin: Origin = Origin.INSTRUMENT
     derivation: Derivation | None = None
+    detail: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -126,8 +164,12 @@ class Metric:
             raise ValueError(f"{self.name}: the description is a sentence and ends in a full stop")
         if self.derivation is not None and self.kind is not Kind.GAUGE:
             raise ValueError(f"{self.name}: only a gauge can follow from other metrics, not a {self.kind.value}")
-        if isinstance(self.derivation, Rate | Share) and self.derivation.of.kind is not Kind.COUNTER:
+        if isinstance(self.derivation, Rate | Ratio | Share) and self.derivation.of.kind is not Kind.COUNTER:
             raise ValueError(f"{self.name}: {self.derivation.of.name} is not a counter, so it has no growth")
+        if isinstance(self.derivation, Ratio) and self.derivation.by.kind is not Kind.COUNTER:
+            raise ValueError(f"{self.name}: {self.derivation.by.name} is not a counter, so it has no growth")
+        if isinstance(self.derivation, Peak) and self.derivation.of.kind is Kind.COUNTER:
+            raise ValueError(f"{self.name}: {self.derivation.of.name} is a counter, so it has no level to peak")
         if isinstance(self.derivation, Share) and self.derivation.across not in self.derivation.of.attributes:
             raise ValueError(f"{self.name}: {self.derivation.of.name} has no attribute {self.derivation.across}")
         if len(set(self.attributes)) != len(self.attributes):
@@ -172,11 +214,14 @@ class Reading(NamedTuple):
         series: What was read.
         value: In the metric's unit; always finite.
         at: When, in seconds of the monotonic clock.
+        since: For a gauge whose value is itself a mean (or, of a `Peak`, the highest) over a stretch of time that ends
+            at ``at``: where the stretch began. None for the level of a moment.
     """
 
     series: Series
     value: float
     at: float
+    since: float | None = None
 
     @property
     def metric(self) -> Metric:

@@ -14,10 +14,70 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from otel_hwmetrics.catalog import METRICS
-from otel_hwmetrics.model import Kind, Metric, Origin, Quotient, Rate, Reading, Series, Share, Snapshot, Window
+from otel_hwmetrics.model import (
+    Kind,
+    Metric,
+    Origin,
+    Peak,
+    Quotient,
+    Rate,
+    Ratio,
+    Reading,
+    Series,
+    Share,
+    Snapshot,
+    Window,
+)
 
 SHORTEST = 0.1
 """Seconds that a window needs for rates: the kernel counts CPU time in steps of 10 ms, drivers energy in larger ones."""
+
+
+class Ridge(NamedTuple):
+    """The highest levels of the past, as a chain that samples share: each link is higher and older than the one before.
+
+    The peak since any moment is the last link after it, whoever asks and however long ago that was.
+    """
+
+    value: float
+    at: float
+    length: int
+    older: Ridge | None
+
+    def since(self, moment: float) -> float:
+        """The highest level after ``moment``; the present one when nothing was read since."""
+        link, highest = self, self.value
+        while link.at > moment:
+            highest = link.value
+            if link.older is None:
+                break
+            link = link.older
+        return highest
+
+
+_LONGEST_RIDGE = 512
+
+
+def _raised(ridge: Ridge | None, value: float, at: float) -> Ridge:
+    """The ridge with one more level; what is not higher than it no longer matters."""
+    while ridge is not None and ridge.value <= value:
+        ridge = ridge.older
+    if ridge is not None and ridge.length >= _LONGEST_RIDGE:
+        ridge = _thinned(ridge)
+    return Ridge(value, at, ridge.length + 1 if ridge is not None else 1, ridge)
+
+
+def _thinned(ridge: Ridge) -> Ridge:
+    """Half as many links, for a level that has been falling for ever: of two the higher, at the time of the later."""
+    links = []
+    link: Ridge | None = ridge
+    while link is not None:
+        links.append(link)
+        link = link.older
+    thin: Ridge | None = None
+    for newer, older in reversed(list(zip(links[::2], [*links[1::2], links[-1]], strict=False))):
+        thin = Ridge(older.value, newer.at, thin.length + 1 if thin is not None else 1, thin)
+    return thin or ridge
 
 
 class Point(NamedTuple):
@@ -28,12 +88,14 @@ class Point(NamedTuple):
         at: When it was read, in seconds of the monotonic clock.
         integral: Level times time, summed over the samples so far.
         observed: The seconds that ``integral`` covers.
+        ridge: Of a peak: what it was when.
     """
 
     value: float
     at: float
     integral: float = 0.0
     observed: float = 0.0
+    ridge: Ridge | None = None
 
 
 @dataclass(frozen=True)
@@ -143,12 +205,16 @@ class Accumulator:
             for metric in _DERIVED.get(series.metric.name, ()):
                 if isinstance(metric.derivation, Quotient):
                     self._divide(points, series, metric, metric.derivation)
+                elif isinstance(metric.derivation, Peak):
+                    peak = _siblings.of(series, metric)
+                    if peak not in points:  # read directly
+                        points[peak] = self._peak(peak, points[series].value, points[series].at)
         absent = {series: last for series, (_, last) in self._last.items() if series not in points}
         return Sample(self._number, at, time_unix_nano, points, absent)
 
     def extend(self, points: dict[Series, Point], readings: Iterable[Reading]) -> None:
         """Add readings to the points of the sample in the making."""
-        for series, value, at in readings:
+        for series, value, at, since in readings:
             if series.metric.kind is Kind.COUNTER:
                 counter = self._counters.get(series)
                 if counter is None:
@@ -156,21 +222,34 @@ class Accumulator:
                     counter = self._counters[series] = _Counter(series.metric, value, before)
                 points[series] = Point(counter.advance(value), at)
                 self._last[series] = (self._number, points[series])
+            elif isinstance(series.metric.derivation, Peak):
+                points[series] = self._peak(series, value, at)
             elif series.metric.kind is Kind.GAUGE:
-                points[series] = self._level(series, value, at)
+                points[series] = self._level(series, value, at, since)
             else:
                 points[series] = Point(value, at)
 
-    def _level(self, series: Series, value: float, at: float) -> Point:
+    def _level(self, series: Series, value: float, at: float, since: float | None = None) -> Point:
         number, last = self._last.get(series, (0, None))
-        # A level stands for the time since the sample before; after a gap nothing is known of that time.
-        if last is not None and number == self._number - 1:
-            seconds = max(0.0, at - last.at)
+        # A level stands for the time since the sample before, and after a gap nothing is known of that time; a mean
+        # says itself what it stands for.
+        if last is None:
+            seconds = 0.0 if since is None else max(0.0, at - since)
+            point = Point(value, at, value * seconds, seconds)
+        elif since is not None or number == self._number - 1:
+            seconds = max(0.0, at - max(last.at, since or last.at))
             point = Point(value, at, last.integral + value * seconds, last.observed + seconds)
-        elif last is not None:
-            point = Point(value, at, last.integral, last.observed)
         else:
-            point = Point(value, at)
+            point = Point(value, at, last.integral, last.observed)
+        self._last[series] = (self._number, point)
+        return point
+
+    def _peak(self, series: Series, value: float, at: float) -> Point:
+        _, last = self._last.get(series, (0, None))
+        ridge = last.ridge if last is not None else None
+        if ridge is None or at > last.at:  # type: ignore[union-attr]  # a ridge has a point; slow readings come again
+            ridge = _raised(ridge, value, at)
+        point = Point(value, at, ridge=ridge)
         self._last[series] = (self._number, point)
         return point
 
@@ -190,9 +269,9 @@ def between(earlier: Sample | None, later: Sample) -> Snapshot:
     readings: list[Reading] = []
     shares: dict[Metric, list[tuple[Series, float]]] = {}
     for series, point in later.points.items():
-        start = None if earlier is None else earlier.points.get(series) or earlier.absent.get(series)
+        start = _before(series, earlier)
         if series.metric.kind is Kind.GAUGE:
-            value = point.value if earlier is None else _mean(start, point)
+            value = point.value if earlier is None else _over(start, point, earlier.at)
             readings.append(Reading(series, value, point.at))
             continue
         readings.append(Reading(series, point.value, point.at))
@@ -202,24 +281,44 @@ def between(earlier: Sample | None, later: Sample) -> Snapshot:
             derived = _siblings.of(series, metric)
             if derived in later.points:  # read directly
                 continue
-            growth = point.value - start.value
             if isinstance(metric.derivation, Share):
-                shares.setdefault(metric, []).append((derived, growth))
-            elif isinstance(metric.derivation, Rate):
-                rate = _rate(series, growth / (point.at - start.at), metric.derivation, later.points)
-                if rate is not None:
-                    readings.append(Reading(derived, rate, point.at))
+                shares.setdefault(metric, []).append((derived, point.value - start.value))
+            elif earlier is not None:
+                grown = _grown(series, metric, earlier, later)
+                if grown is not None:
+                    readings.append(Reading(derived, grown, point.at))
     for metric, parts in shares.items():
         readings.extend(_shares(metric, parts, later.at))
     window = Window(earlier.at if earlier is not None else later.at, later.at)
     return Snapshot(readings, window, later.time_unix_nano)
 
 
-def _mean(start: Point | None, end: Point) -> float:
+def _over(start: Point | None, end: Point, began: float) -> float:
+    """What a gauge was over the window that began there: its mean, or its peak."""
+    if end.ridge is not None:
+        return end.ridge.since(start.at if start is not None else began)
     integral, observed = end.integral, end.observed
     if start is not None:
         integral, observed = integral - start.integral, observed - start.observed
     return integral / observed if observed > 0 else end.value
+
+
+def _grown(series: Series, metric: Metric, earlier: Sample, later: Sample) -> float | None:
+    """What follows from a counter's growth between two samples that have it."""
+    start, end = _before(series, earlier), later.points[series]
+    if start is None:
+        return None
+    growth = end.value - start.value
+    if isinstance(metric.derivation, Rate):
+        return _rate(series, growth / (end.at - start.at), metric.derivation, later.points)
+    if isinstance(metric.derivation, Ratio):
+        return _ratio(_siblings.of(series, metric.derivation.by), growth, earlier, later)
+    return None
+
+
+def _before(series: Series, sample: Sample | None) -> Point | None:
+    """Where a series stood at a sample, or last before it."""
+    return None if sample is None else sample.points.get(series) or sample.absent.get(series)
 
 
 def _rate(series: Series, per_second: float, derivation: Rate, points: Mapping[Series, Point]) -> float | None:
@@ -227,6 +326,13 @@ def _rate(series: Series, per_second: float, derivation: Rate, points: Mapping[S
         return per_second
     divisor = _siblings.partner(series, derivation.over, points)
     return per_second / divisor.value if divisor is not None and divisor.value > 0 else None
+
+
+def _ratio(by: Series, growth: float, earlier: Sample, later: Sample) -> float | None:
+    start, end = _before(by, earlier), later.points.get(by)
+    if start is None or end is None or end.value <= start.value:
+        return None
+    return growth / (end.value - start.value)
 
 
 def _shares(metric: Metric, parts: list[tuple[Series, float]], at: float) -> Iterable[Reading]:

@@ -19,19 +19,30 @@ from opentelemetry.semconv._incubating import metrics as incubating_metrics
 from opentelemetry.semconv.schemas import Schemas
 
 from otel_hwmetrics import catalog
-from otel_hwmetrics.catalog import METRICS, SCHEMA_URL
-from otel_hwmetrics.model import Kind, Metric, Origin, Unit
+from otel_hwmetrics.catalog import METRICS, SCHEMA_URL, own, selected
+from otel_hwmetrics.model import Kind, Metric, Origin, Peak, Rate, Ratio, Unit
 
 CONVENTIONAL = [metric for metric in METRICS if not metric.name.startswith("hwmetrics.")]
 OUR_OWN = [metric for metric in METRICS if metric.name.startswith("hwmetrics.")]
 
 PREFIXES = {
-    "gpu": ("hw.", "hwmetrics.gpu."),
+    "gpu": ("hw.", "hwmetrics.gpu.", "hwmetrics.temperature."),
+    "gpu_activity": ("hwmetrics.gpu.",),
+    "gpu_links": ("hw.gpu.", "hwmetrics.gpu."),
+    "gpu_health": ("hw.", "hwmetrics.gpu."),
     "system": ("system.", "hwmetrics.system."),
+    "pressure": ("hwmetrics.pressure.",),
+    "container": ("container.", "hwmetrics.container."),
     "process": ("process.", "hwmetrics.process."),
+    "tree": ("hwmetrics.tree.",),
+    "dataset": ("hwmetrics.dataset.",),
+    "framework": ("hwmetrics.torch.", "hwmetrics.jax."),
     "own": ("hwmetrics.source.", "hwmetrics.sampling.", "hwmetrics.internal.", "hwmetrics.alert."),
 }
 """How the names of each file's metrics begin. Sensors and energy of any hardware are ``hw.<what>`` by convention."""
+
+NO_ROWS = {"sensors", "xid"}
+"""Files of the catalog that describe something else than metrics."""
 
 ASKED_FOR = {
     *("system.cpu.time", "system.cpu.utilization"),
@@ -139,12 +150,13 @@ def test_the_first_words_of_a_name_are_its_file_s(name: str) -> None:
 
 def test_every_file_s_rows_are_in_the_catalog() -> None:
     """Each file's every row once, in its order; and no row is defined that its file does not list."""
-    files = {path.stem for path in Path(next(iter(catalog.__path__))).glob("*.py")} - {"__init__"}
+    files = {path.stem for path in Path(next(iter(catalog.__path__))).glob("*.py")} - {"__init__"} - NO_ROWS
     assert files == set(PREFIXES)
     assert len(METRICS) == sum(len(getattr(catalog, name).METRICS) for name in files)
     for name in files:
         module = getattr(catalog, name)
-        defined = {value for value in vars(module).values() if isinstance(value, Metric)}
+        others = {metric for other in files - {name} for metric in getattr(catalog, other).METRICS}
+        defined = {value for value in vars(module).values() if isinstance(value, Metric)} - others
         assert defined == set(module.METRICS), name
         assert set(module.METRICS) <= set(METRICS)
 
@@ -164,19 +176,31 @@ def test_what_was_asked_for_is_there() -> None:
 @pytest.mark.parametrize("metric", [metric for metric in METRICS if metric.kind is Kind.COUNTER], ids=by_name)
 def test_counters_begin_where_their_subject_does(metric: Metric) -> None:
     """The machine's at `instrument()`, for it has been counting since boot; this process's at zero; a pipeline's too."""
-    if metric.name.startswith(("system.", "hw.")):
-        assert metric.origin is Origin.INSTRUMENT
-    elif metric.name.startswith(("process.", "hwmetrics.internal.")):
+    if metric.name.startswith(
+        ("process.", "hwmetrics.process.", "hwmetrics.tree.", "hwmetrics.torch.", "hwmetrics.internal.")
+    ):
         assert metric.origin is Origin.ZERO
-    else:
+    elif metric in own.METRICS:
         assert metric.origin is Origin.PIPELINE
+    else:
+        assert metric.origin is Origin.INSTRUMENT
+
+
+WHOLE_NUMBERS = {
+    *("hwmetrics.source.up", "hw.status", "hwmetrics.gpu.memory.remap.pending", "hwmetrics.gpu.memory.remap.failed"),
+    *("hwmetrics.gpu.recovery.action", "hwmetrics.gpu.performance.state", "hwmetrics.dataset.info"),
+    *("hwmetrics.gpu.pcie.generation", "hwmetrics.gpu.pcie.generation.limit", "hw.fan.speed"),
+}
+"""Yes or no, and numbers of things."""
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=by_name)
 def test_values_are_integers_where_the_unit_counts(metric: Metric) -> None:
-    """Bytes and things are counted in whole numbers; rates, ratios, seconds and joules are not."""
+    """Bytes and things are counted in whole numbers; rates, means of them, ratios, seconds and joules are not."""
     counted = metric.unit is Unit.BYTE or metric.unit.value.startswith("{")
-    assert metric.integer == (counted or metric.name == "hwmetrics.source.up")
+    # A cgroup's quota may be one CPU and a half.
+    fraction = metric.unit is Unit.CPU or isinstance(metric.derivation, Rate | Ratio)
+    assert metric.integer == (counted or metric.name in WHOLE_NUMBERS) or (fraction and not metric.integer)
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=by_name)
@@ -192,11 +216,23 @@ def test_what_a_row_follows_from_has_a_row(metric: Metric) -> None:
 
 @pytest.mark.parametrize("metric", METRICS, ids=by_name)
 def test_a_rate_s_unit_follows_from_its_counter_s(metric: Metric) -> None:
-    """Bytes give bytes a second, joules watts, CPU seconds a ratio; a share and a quotient of like things a ratio."""
-    if metric.derivation is not None:
-        per_second = {Unit.BYTE: Unit.BYTE_PER_SECOND, Unit.JOULE: Unit.WATT, Unit.SECOND: Unit.RATIO}
-        rate = type(metric.derivation).__name__ == "Rate"
-        assert metric.unit is (per_second[metric.derivation.of.unit] if rate else Unit.RATIO)
+    """Bytes give bytes a second, joules watts, seconds a ratio; a share of like things is a ratio, a peak what it peaks."""
+    derivation = metric.derivation
+    if isinstance(derivation, Rate):
+        per_second = {
+            Unit.BYTE: {Unit.BYTE_PER_SECOND},
+            Unit.JOULE: {Unit.WATT},
+            Unit.SECOND: {Unit.RATIO, Unit.CPU},  # a second of CPU time in a second is a CPU at work
+            Unit.OPERATION: {Unit.OPERATION_PER_SECOND},
+        }
+        assert metric.unit in per_second[derivation.of.unit]
+    elif isinstance(derivation, Peak):
+        assert metric.unit is derivation.of.unit
+    elif isinstance(derivation, Ratio):
+        alike = derivation.of.unit is derivation.by.unit
+        assert metric.unit is (Unit.RATIO if alike else derivation.of.unit)
+    elif derivation is not None:
+        assert metric.unit is Unit.RATIO
 
 
 def test_the_schema_is_the_installed_conventions_newest() -> None:
@@ -204,3 +240,17 @@ def test_the_schema_is_the_installed_conventions_newest() -> None:
     newest = max(Schemas, key=lambda schema: tuple(map(int, schema.value.rsplit("/", 1)[1].split("."))))
     assert newest.value == SCHEMA_URL
     assert SCHEMA_URL.startswith("https://opentelemetry.io/schemas/1.")
+
+
+def test_details_are_left_out_unless_they_are_asked_for() -> None:
+    """By default a user sees what most need; everything, one part or all but one part can be asked for."""
+    default = {metric.name for metric in METRICS if not metric.detail}
+    assert selected(["default"]) == default
+    assert selected(["all"]) == {metric.name for metric in METRICS}
+    assert selected(["default", "hwmetrics.gpu.pcie.*"]) - default == {
+        metric.name for metric in METRICS if metric.detail and metric.name.startswith("hwmetrics.gpu.pcie.")
+    }
+    assert selected(["default", "-hw.*"]) == {name for name in default if not name.startswith("hw.")}
+    assert selected(["hw.power"]) == {"hw.power"}
+    assert selected(["-hw.power"]) == set()
+    assert selected(["all", "-*"]) == set()

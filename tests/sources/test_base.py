@@ -234,3 +234,58 @@ def test_a_source_needs_neither_opening_nor_closing() -> None:
     assert source.read().lost == {"BusyError": 3}
     source.close()
     assert not source.may_hang
+
+
+def test_a_slow_reader_is_asked_at_its_own_pace_and_told_in_between() -> None:
+    """Its readings come again with the time at which they were made, so that nothing vanishes from an export."""
+    subject = Subject(a=1, b=2)
+    slow = Reader[Subject]((FIRST.metric,), lambda subject: [(FIRST, subject("a"))], every=10)
+    readers = bench(subject, slow, one(SECOND, "b"))
+    for now in range(25):
+        batch = read(readers, lambda now=now: now)  # type: ignore[misc]
+        (told_,) = (reading for reading in batch.readings if reading.series is FIRST)
+        assert told_ == Reading(FIRST, 1, now // 10 * 10)
+    assert subject.asked.count("a") == 3
+    assert subject.asked.count("b") == 25
+
+
+def test_a_slow_reader_that_fails_is_absent_until_it_is_read_again() -> None:
+    """What it said before its failure is no longer told."""
+    subject = Subject(a=1)
+    readers = bench(subject, Reader((FIRST.metric,), lambda subject: [(FIRST, subject("a"))], every=10))
+    assert told(read(readers, lambda: 0)) == {FIRST: 1}
+    subject.answers["a"] = BusyError()
+    for now in (10, 11, 19):
+        assert told(read(readers, lambda now=now: now)) == {}  # type: ignore[misc]
+    subject.answers["a"] = 2
+    assert told(read(readers, lambda: 20)) == {FIRST: 2}
+
+
+def test_slow_readers_of_many_subjects_take_turns() -> None:
+    """So that the costly calls of eight GPUs never fall into one sample, but for the first."""
+    subjects = [Subject(a=1) for _ in range(8)]
+    slow = Reader[Subject]((FIRST.metric,), lambda subject: [(FIRST, subject("a"))], every=8)
+    benches = [Bench(subject, [slow], phase=number / 8) for number, subject in enumerate(subjects)]
+    asked = []
+    for now in range(40):
+        before = sum(len(subject.asked) for subject in subjects)
+        for each in benches:
+            read(each, lambda now=now: now)  # type: ignore[misc]
+        asked.append(sum(len(subject.asked) for subject in subjects) - before)
+    assert asked[0] == 8
+    assert set(asked[1:]) == {1}
+
+
+def test_a_reading_with_its_own_time_keeps_it() -> None:
+    """For what is itself a mean over a stretch of time."""
+    reading = Reading(FIRST, 3, 5, since=1)
+    readers = bench(Subject(), Reader((FIRST.metric,), lambda _: [reading]))
+    assert read(readers, lambda: 7).readings == [reading]
+
+
+def test_a_reader_that_is_added_is_read_from_the_next_look_on() -> None:
+    """Where one call of many answers is refused one of them, its older call joins."""
+    readers = bench(Subject(a=1, b=2), one(FIRST, "a"))
+    assert told(read(readers)) == {FIRST: 1}
+    readers.add(one(SECOND, "b"))
+    assert told(read(readers)) == {FIRST: 1, SECOND: 2}

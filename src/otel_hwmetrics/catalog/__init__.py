@@ -8,15 +8,65 @@ metric follow from these rows, so a metric is added by a row here and a reader i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
 from opentelemetry.semconv.schemas import Schemas
 
-from otel_hwmetrics.catalog import gpu, own, process, system
+from otel_hwmetrics.catalog import (
+    container,
+    dataset,
+    framework,
+    gpu,
+    gpu_activity,
+    gpu_health,
+    gpu_links,
+    own,
+    pressure,
+    process,
+    sensors,
+    system,
+    tree,
+)
 from otel_hwmetrics.model import Metric
 
-METRICS: tuple[Metric, ...] = (*system.METRICS, *process.METRICS, *gpu.METRICS, *own.METRICS)
+METRICS: tuple[Metric, ...] = (
+    *system.METRICS,
+    *pressure.METRICS,
+    *container.METRICS,
+    *process.METRICS,
+    *tree.METRICS,
+    *dataset.METRICS,
+    *framework.METRICS,
+    *gpu.METRICS,
+    *gpu_activity.METRICS,
+    *gpu_links.METRICS,
+    *gpu_health.METRICS,
+    *sensors.METRICS,
+    *own.METRICS,
+)
 """Every row, in the order in which people read them: the host, the process, its GPUs, ourselves."""
 
 SCHEMA_URL: str = list(Schemas)[-1].value
 """The newest schema of the installed conventions, since the names above are its constants."""
 
-__all__ = ["METRICS", "SCHEMA_URL", "gpu", "own", "process", "system"]
+
+def selected(patterns: Iterable[str]) -> frozenset[str]:
+    """The names of the metrics that the option ``metrics`` asks for.
+
+    Args:
+        patterns: ``default`` (all but details), ``all``, or patterns of names; with a ``-`` before it, one takes away
+            from those before it.
+    """
+    names: set[str] = set()
+    for pattern in patterns:
+        wanted = pattern.removeprefix("-")
+        if wanted == "default":
+            matching = {metric.name for metric in METRICS if not metric.detail}
+        else:
+            matching = {metric.name for metric in METRICS if wanted == "all" or fnmatchcase(metric.name, wanted)}
+        names = names - matching if pattern.startswith("-") else names | matching
+    return frozenset(names)
+
+
+__all__ = ["METRICS", "SCHEMA_URL", "gpu", "own", "process", "selected", "system"]

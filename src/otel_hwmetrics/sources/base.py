@@ -8,8 +8,9 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import ClassVar, Generic, TypeVar, cast
 
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.model import Metric, Reading, Series
@@ -57,19 +58,55 @@ class Batch:
         self.lost[error_type] += count
 
 
+Item = tuple[Series, float] | Reading
+"""What a reader gives: a value of this moment, or a reading that knows its own time."""
+
+
 @dataclass(frozen=True)
 class Reader(Generic[S]):
     """One call that reads one or more metrics of a subject.
 
     Attributes:
         metrics: What it reads; counted as lost together when the call fails.
-        read: Takes the subject and gives pairs of series and value in SI units.
+        read: Takes the subject and gives pairs of series and value in SI units, or whole readings.
         instead: Read when ``read`` is unsupported: an older call for the same metric.
+        every: Seconds between two calls, for one that is costly or whose answer hardly changes; in between its last
+            readings are told again, with the time at which they were read. 0 for every sample.
+        call: Where the figure comes from, for documentation: the driver's function, the kernel's file.
+        where: What has it, in words, for documentation: boards, drivers, kernels.
+        place: What it does, for the guard.
     """
 
     metrics: tuple[Metric, ...]
-    read: Callable[[S], Iterable[tuple[Series, float]]]
+    read: Callable[[S], Iterable[Item]]
     instead: Reader[S] | None = None
+    every: float = 0.0
+    call: str = ""
+    where: str = ""
+    place: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", f"reading {self.metrics[0].name}")
+
+
+def next_due(now: float, every: float, phase: float = 0.0) -> float:
+    """When what was read now is to be read again.
+
+    A little less than ``every`` later: samples come a few milliseconds early or late, and one that is early would put
+    it off by a whole sample. The first period is cut short by ``phase``, a part of it.
+    """
+    return now + every * (1.0 - phase) - min(0.1, every / 10)
+
+
+class _Seat(Generic[S]):
+    """A reader at work: which of its chain, when it is due, and what it told last."""
+
+    __slots__ = ("due", "kept", "reader")
+
+    def __init__(self, reader: Reader[S]) -> None:
+        self.reader = reader
+        self.due: float | None = None
+        self.kept: list[Reading] = []
 
 
 class Bench(Generic[S]):
@@ -77,6 +114,14 @@ class Bench(Generic[S]):
 
     One failing reader loses its own readings and no others. "Unsupported" is remembered for the subject's life, and
     the reader's successor, if it has one, takes its place; any other error is counted and asked again next time.
+
+    Args:
+        subject: What the readers read.
+        readers: The table.
+        unsupported: Errors that are for ever, beside `Unsupported`.
+        expected: Errors that are not; any others are faults of ours.
+        phase: From 0 to 1: where in their period the slow readers of this subject have their turn, so that those of
+            eight GPUs do not fall into one sample.
     """
 
     def __init__(
@@ -86,45 +131,89 @@ class Bench(Generic[S]):
         *,
         unsupported: tuple[type[Exception], ...] = (),
         expected: tuple[type[Exception], ...] = (),
+        phase: float = 0.0,
     ) -> None:
         self.subject = subject
-        self._readers = list(readers)
+        self._seats = [_Seat(reader) for reader in readers]
+        self._empty: list[_Seat[S]] = []
         self._unsupported: tuple[type[Exception], ...] = (Unsupported, *unsupported)
         self._expected = expected
+        self._phase = phase
+
+    def add(self, reader: Reader[S]) -> None:
+        """Give one more reader a seat, from the next look on."""
+        self._seats.append(_Seat(reader))
 
     def read_into(self, batch: Batch, clock: Clock = time.monotonic) -> None:
-        """Run every reader once. Called on the source's thread; raises nothing."""
-        for position, reader in reversed(list(enumerate(self._readers))):
-            current: Reader[S] | None = reader
-            while current is not None and not self._run(current, batch, clock):
-                current = current.instead
-            if current is None:
-                del self._readers[position]
-            else:
-                self._readers[position] = current
+        """Run every reader that is due once. Called on the source's thread; raises nothing."""
+        now = clock()
+        seats = iter(self._seats)
+        seat: _Seat[S] | None = None
+
+        def lose(error: Exception) -> None:
+            if seat is not None:
+                _lose(batch, seat.reader, error)
+
+        unfinished = True
+        while unfinished:
+            # One guard for all: after a fault of one reader a new one takes up with the next.
+            with guard("reading", lose) as watch:
+                for seat in seats:
+                    if seat.due is not None and now < seat.due:
+                        batch.readings += seat.kept
+                    else:
+                        seat.kept = []
+                        watch.place = seat.reader.place
+                        self._serve(seat, batch, clock)
+                unfinished = False
+        if self._empty:
+            self._seats = [seat for seat in self._seats if seat not in self._empty]
+            self._empty.clear()
+
+    def _serve(self, seat: _Seat[S], batch: Batch, clock: Clock) -> None:
+        """Tell what a seat has to tell, by the first of its chain that is supported."""
+        told = len(batch.readings)
+        reader: Reader[S] | None = seat.reader
+        if reader is not None and reader.every:
+            seat.due = next_due(clock(), reader.every, self._phase if seat.due is None else 0.0)
+        while reader is not None and not self._run(reader, batch, clock):
+            reader = reader.instead
+        if reader is None:
+            self._empty.append(seat)
+            return
+        seat.reader = reader
+        if reader.every:
+            seat.kept = batch.readings[told:]
 
     def _run(self, reader: Reader[S], batch: Batch, clock: Clock) -> bool:
         """Run one reader; False when its subject does not support it."""
-
-        def lose(error: Exception) -> None:
-            batch.lose(type(error).__name__, len(reader.metrics))
-
-        with guard(f"reading {reader.metrics[0].name}", lose):
-            try:
-                # Before the call: a hardware counter is latched when asked for, not when the answer arrives.
-                at = clock()
-                pairs = list(reader.read(self.subject))
-            except self._unsupported:
-                return False
-            except self._expected as error:
-                lose(error)
-                return True
-            for series, value in pairs:
-                if math.isfinite(value):
-                    batch.readings.append(Reading(series, value, at))
-                else:
-                    batch.lose("not_finite")
+        try:
+            # Before the call: a hardware counter is latched when asked for, not when the answer arrives.
+            at = clock()
+            items = list(reader.read(self.subject))
+        except self._unsupported:
+            return False
+        except self._expected as error:
+            _lose(batch, reader, error)
+            return True
+        if set(map(type, items)) == _ONLY_READINGS and all(map(math.isfinite, map(_VALUE, items))):
+            batch.readings += cast("list[Reading]", items)  # fifty at a time, and all is well: the usual case
+            return True
+        for item in items:
+            reading = item if isinstance(item, Reading) else Reading(*item, at)
+            if math.isfinite(reading.value):
+                batch.readings.append(reading)
+            else:
+                batch.lose("not_finite")
         return True
+
+
+_ONLY_READINGS = {Reading}
+_VALUE = itemgetter(1)
+
+
+def _lose(batch: Batch, reader: Reader[S], error: Exception) -> None:
+    batch.lose(type(error).__name__, len(reader.metrics))
 
 
 class Source(ABC):
