@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scripted NVML, and making it misbehave."""
+"""The scripted NVML: putting it under the binding, and answering its calls."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-import threading
 import time
 import uuid
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from otel_hwmetrics.testing.binding import Library, under_pynvml
+from otel_hwmetrics.testing.faults import Faults
 from otel_hwmetrics.testing.gpu import FakeGpu, InvalidValueError, is_number
 
 if TYPE_CHECKING:
@@ -29,59 +28,14 @@ if TYPE_CHECKING:
     else:
         from typing_extensions import Self
 
-# Return codes of nvml.h, which never renumbers them.
-_SUCCESS: Final = 0
+# A return code of nvml.h, which never renumbers them.
 _UNINITIALIZED: Final = 1
-_NOT_SUPPORTED: Final = 3
 
 _UUID_NAMESPACE: Final = uuid.UUID("6f6a3c1e-8d0b-5f5e-9d3a-3d7f6a0c51b2")
-_EVERY_DEVICE_CALL: Final = "*"
-
-_T = TypeVar("_T")
+_DRIVER_NOT_LOADED: Final = "NVML_ERROR_DRIVER_NOT_LOADED"
 
 
-class Hang:
-    """Calls that are stuck, made by [`FakeNvml.hang`][otel_hwmetrics.testing.FakeNvml.hang].
-
-    Attributes:
-        entered: Set when a call has got stuck, so that a test can wait for that instead of sleeping.
-    """
-
-    def __init__(self) -> None:
-        self.entered = threading.Event()
-        self._released = threading.Event()
-
-    def release(self) -> None:
-        """Let the stuck calls go on, and later ones pass. May be called from any thread, and twice."""
-        self._released.set()
-
-    def block(self) -> None:
-        """Stay here until `release()`."""
-        if not self._released.is_set():
-            self.entered.set()
-            self._released.wait()
-
-
-@dataclass(frozen=True)
-class _Rule(Generic[_T]):
-    """An effect on some calls for some time."""
-
-    function: str
-    gpu: int | None
-    after: float
-    until: float
-    effect: _T
-
-    def applies(self, symbol: Symbol, gpu: int | None, now: float) -> bool:
-        named = self.function == symbol.name or (self.function == _EVERY_DEVICE_CALL and symbol.find is not None)
-        return named and self.gpu in (None, gpu) and self.after <= now < self.until
-
-
-def _others(rules: list[_Rule[_T]], function: str | None) -> list[_Rule[_T]]:
-    return [rule for rule in rules if function not in (None, rule.function)]
-
-
-class FakeNvml:
+class FakeNvml(Faults):
     """An NVML with scripted GPUs, under the real `pynvml`.
 
     Every method may be called from any thread. While installed it is what every user of `pynvml` in the process
@@ -90,7 +44,10 @@ class FakeNvml:
     Args:
         gpus: The GPUs by index, or how many default ones.
         driver_version: What nvmlSystemGetDriverVersion answers.
-        clock: Something with `monotonic()` in seconds, such as `ManualClock`; real time by default.
+        clock: Something with `monotonic()` in seconds, such as `ManualClock`; real time by default. If it has a
+            `time_ns()`, too, field values are stamped by it.
+        boottime_offset: Seconds by which the clock that samples are stamped by, the machine's since it was booted, is
+            ahead of `clock`.
 
     Attributes:
         gpus: The GPUs, each with its UUID.
@@ -99,7 +56,7 @@ class FakeNvml:
             names no device, or none that exists.
 
     Raises:
-        ValueError: Two GPUs share a UUID, or an `unsupported` name is no device function of this fake.
+        ValueError: Two GPUs share a UUID, or a name is of no device function, field or metric of this fake.
     """
 
     def __init__(
@@ -108,40 +65,45 @@ class FakeNvml:
         *,
         driver_version: str = "580.95.05",
         clock: Clock | None = None,
+        boottime_offset: float = 0.0,
     ) -> None:
-        from otel_hwmetrics.testing.symbols import SYMBOLS
-
-        self._symbols = SYMBOLS
-        given = [FakeGpu()] * gpus if isinstance(gpus, int) else gpus
-        self.gpus: tuple[FakeGpu, ...] = tuple(
-            gpu if gpu.uuid else replace(gpu, uuid=_derived_uuid(index)) for index, gpu in enumerate(given)
-        )
+        super().__init__()
+        if not is_number(boottime_offset):
+            raise InvalidValueError(boottime_offset, "boottime_offset", "a number of seconds")
+        self.gpus = _with_uuids([FakeGpu()] * gpus if isinstance(gpus, int) else gpus)
         self.driver_version = driver_version
         self.calls: Counter[tuple[str, int | None]] = Counter()
         self._check_gpus()
 
         self._clock: Clock = time if clock is None else clock
+        self._boottime_offset = boottime_offset
         self._started = 0.0
-        self._machine: Machine | None = None  # None unless installed
         self._library = Library(self._resolve)
         self._binding = contextlib.ExitStack()
-        # Reentrant, because a scripted function runs under it and may ask the fake something.
-        self._lock = threading.RLock()
-        self._failures: list[_Rule[int]] = []
-        self._delays: list[_Rule[float]] = []
-        self._hangs: list[_Rule[Hang]] = []
-        self._missing: set[str] = set()
 
     def _check_gpus(self) -> None:
+        from otel_hwmetrics.testing.symbols.fields import field_number
+        from otel_hwmetrics.testing.symbols.gpm import metric_number
+
         if not isinstance(self.driver_version, str):
             raise InvalidValueError(self.driver_version, "driver_version", "a string")
         device_calls = sorted(name for name, symbol in self._symbols.items() if symbol.find)
+        seen: set[str] = set()
         for index, gpu in enumerate(self.gpus):
+            where = f"gpu[{index}]"
             for name in gpu.unsupported:
                 if name not in device_calls:
-                    raise InvalidValueError(name, f"gpu[{index}].unsupported", f"one of {', '.join(device_calls)}")
-            if gpu.uuid in (other.uuid for other in self.gpus[:index]):
-                raise InvalidValueError(gpu.uuid, f"gpu[{index}].uuid", "a UUID no other GPU has")
+                    raise InvalidValueError(name, f"{where}.unsupported", f"one of {', '.join(device_calls)}")
+            for field in gpu.fields:
+                field_number(field, f"{where}.fields")
+            for field in gpu.unsupported_fields:
+                field_number(field, f"{where}.unsupported_fields")
+            for metric in gpu.unsupported_gpm_metrics:
+                metric_number(metric, f"{where}.unsupported_gpm_metrics")
+            for name in (gpu.uuid, *(mig.uuid for mig in gpu.mig)):
+                if name in seen:
+                    raise InvalidValueError(name, f"{where}.uuid", "a UUID no other GPU has")
+                seen.add(name)
 
     def install(self) -> None:
         """Put this NVML under `pynvml`; time 0 is now.
@@ -151,15 +113,12 @@ class FakeNvml:
         Raises:
             RuntimeError: It is installed already.
         """
-        from otel_hwmetrics.testing.symbols import Device, Machine
-
         with self._lock:
             if self._machine is not None:
                 message = "this FakeNvml is installed already"
                 raise RuntimeError(message)
             self._started = self._clock.monotonic()
-            devices = (Device(index, gpu, self._elapsed) for index, gpu in enumerate(self.gpus))
-            self._machine = Machine(self.driver_version, tuple(devices))
+            self._load_driver(reloaded=False)
             self._binding.enter_context(under_pynvml(self._library, lambda: None))
 
     def uninstall(self) -> None:
@@ -179,6 +138,7 @@ class FakeNvml:
                 message = "another library was put under pynvml after this FakeNvml; uninstall that first"
                 raise RuntimeError(message)
             self._binding.close()
+            self.machine.gone.set()
             self._machine = None
             for rule in self._hangs:
                 rule.effect.release()
@@ -194,136 +154,106 @@ class FakeNvml:
         """Uninstall."""
         self.uninstall()
 
-    def fail(
-        self,
-        function: str,
-        code: int | str,
-        *,
-        gpu: int | None = None,
-        after: float = 0.0,
-        until: float = math.inf,
-    ) -> None:
-        """Make a C function answer an error.
+    def reload_driver(self, code: int | str = _DRIVER_NOT_LOADED) -> None:
+        """Unload the driver, as an upgrade does: every call answers UNINITIALIZED, and nvmlInit answers an error.
 
         Args:
-            function: The C name, or `"*"` for every function that names a device.
-            code: The NVML return code, or its constant's name such as `"NVML_ERROR_GPU_IS_LOST"`.
-            gpu: Only calls about this GPU; None is every call.
-            after: From this second since install on.
-            until: Up to, but not including, this second.
+            code: What nvmlInit answers until `driver_back()`, such as NVML_ERROR_LIB_RM_VERSION_MISMATCH (18).
 
         Raises:
-            ValueError: An argument is not allowed.
-        """
-        from otel_hwmetrics.testing.symbols import return_code
-
-        self._add(self._failures, _Rule(function, gpu, after, until, return_code(code)))
-
-    def delay(
-        self, function: str, seconds: float, *, gpu: int | None = None, after: float = 0.0, until: float = math.inf
-    ) -> None:
-        """Make a C function take real time before it answers, whatever the clock.
-
-        Args:
-            function: The C name, or `"*"` for every function that names a device.
-            seconds: How long it sleeps.
-            gpu: Only calls about this GPU; None is every call.
-            after: From this second since install on.
-            until: Up to, but not including, this second.
-
-        Raises:
-            ValueError: An argument is not allowed.
-        """
-        if not is_number(seconds) or seconds < 0:
-            raise InvalidValueError(seconds, "seconds", "a number >= 0")
-        self._add(self._delays, _Rule(function, gpu, after, until, float(seconds)))
-
-    def hang(self, function: str, *, gpu: int | None = None, after: float = 0.0, until: float = math.inf) -> Hang:
-        """Make calls of a C function block until the returned `Hang` is released.
-
-        The time says which calls get stuck, not when they are let go. A stuck daemon thread does not keep the
-        interpreter from exiting.
-
-        Args:
-            function: The C name, or `"*"` for every function that names a device.
-            gpu: Only calls about this GPU; None is every call.
-            after: From this second since install on.
-            until: Up to, but not including, this second.
-
-        Raises:
-            ValueError: An argument is not allowed.
-        """
-        hang = Hang()
-        self._add(self._hangs, _Rule(function, gpu, after, until, hang))
-        return hang
-
-    def init_error(self, code: int | str) -> None:
-        """Make nvmlInit answer an error until `recover()`, such as NVML_ERROR_DRIVER_NOT_LOADED (9).
-
-        Raises:
+            RuntimeError: It is not installed.
             ValueError: `code` is not an NVML error.
         """
-        self.fail("nvmlInitWithFlags", code)
+        from otel_hwmetrics.testing.symbols import Machine, return_code
 
-    def recover(self, function: str | None = None) -> None:
-        """Forget failures, delays and hangs (which releases the stuck calls); `missing` functions stay missing.
+        with self._lock:
+            away = return_code(code)
+            self.machine.gone.set()
+            self._machine = Machine(self.driver_version, self.machine.times, self._part_error, away=away)
+
+    def driver_back(self, gpus: Sequence[FakeGpu] | None = None, *, driver_version: str | None = None) -> None:
+        """Load the driver again: nvmlInit works, handles are new, and what counts since loading begins at 0.
 
         Args:
-            function: Only what was scripted under this name, `"*"` included; None is everything.
+            gpus: The GPUs that it finds; None is those from before.
+            driver_version: Its version; None is that from before.
 
         Raises:
-            ValueError: No such function.
+            RuntimeError: It is not installed.
+            ValueError: As of `FakeNvml`.
         """
-        if function is not None:
-            self._check_function(function)
         with self._lock:
-            for rule in self._hangs:
-                if function in (None, rule.function):
-                    rule.effect.release()
-            self._failures = _others(self._failures, function)
-            self._delays = _others(self._delays, function)
-            self._hangs = _others(self._hangs, function)
+            self.machine.gone.set()
+            if gpus is not None:
+                self.gpus = _with_uuids(gpus)
+            self.driver_version = self.driver_version if driver_version is None else driver_version
+            self._check_gpus()
+            self._load_driver(reloaded=True)
 
-    def missing(self, function: str) -> None:
-        """Take a C function out of the library, as if the driver were older.
+    def _load_driver(self, *, reloaded: bool) -> None:
+        from otel_hwmetrics.testing.symbols import Device, Machine
+        from otel_hwmetrics.testing.symbols.fields import script_fields
+        from otel_hwmetrics.testing.symbols.machine import Times
+
+        epoch_ns = getattr(self._clock, "time_ns", time.time_ns)
+        times = Times(self._elapsed, lambda: self._clock.monotonic() + self._boottime_offset, epoch_ns)
+        machine = Machine(self.driver_version, times, self._part_error)
+        machine.devices = tuple(Device(index, gpu, machine, reloaded=reloaded) for index, gpu in enumerate(self.gpus))
+        for device in machine.devices:
+            script_fields(device)
+            device.strays = self._strays.setdefault(device.index, [])
+        self._machine = machine
+
+    def xid(self, code: int, gpu: int = 0) -> None:
+        """Let the driver report an XID of a GPU to whoever has registered for such events.
+
+        Args:
+            code: The XID.
+            gpu: The GPU's index.
 
         Raises:
-            ValueError: This fake never had it.
+            RuntimeError: It is not installed.
+            ValueError: There is no such GPU, or `code` is no unsigned number of 64 bits.
         """
-        import pynvml
+        from otel_hwmetrics.testing.symbols.events import xid
 
-        self._check_function(function, wildcard=False)
         with self._lock:
-            self._missing.add(function)
-            if self._machine is not None:
-                # The binding looks a function up only once.
-                with pynvml.libLoadLock:
-                    pynvml._nvmlGetFunctionPointer_cache.pop(function, None)
+            xid(self.machine, code, gpu=gpu)
+
+    def send_event(self, event_type: int, data: int = 0, gpu: int = 0, gpu_instance: int | None = None) -> None:
+        """Let the driver report an event of a GPU to whoever has registered for it, by `nvmlEventSetWait_v2`.
+
+        Args:
+            event_type: One of pynvml's nvmlEventType...
+            data: What comes with it.
+            gpu: The GPU's index.
+            gpu_instance: The MIG GPU instance that it is of; None is the GPU as a whole.
+
+        Raises:
+            RuntimeError: It is not installed.
+            ValueError: There is no such GPU or event, or a number that has no place in the event.
+        """
+        from otel_hwmetrics.testing.symbols.events import WHOLE_GPU, send_event
+
+        instance = None if gpu_instance is None else (gpu_instance, WHOLE_GPU)
+        with self._lock:
+            send_event(self.machine, event_type, data, gpu=gpu, instance=instance)
+
+    @property
+    def gpm_samples(self) -> int:
+        """How many sample buffers of GPM are allocated: none may be left by who is done."""
+        with self._lock:
+            return 0 if self._machine is None else len(self._machine.gpm_samples)
+
+    def calls_about(self, gpu: int) -> int:
+        """Return how many calls were about a GPU or a MIG device of it, whatever the function."""
+        with self._lock:
+            return sum(count for (_, index), count in self.calls.items() if index == gpu)
 
     def reset_calls(self) -> None:
         """Count `calls` from zero again."""
         with self._lock:
             self.calls.clear()
-
-    def _add(self, rules: list[_Rule[_T]], rule: _Rule[_T]) -> None:
-        self._check_function(rule.function)
-        if rule.gpu is not None:
-            if type(rule.gpu) is not int or not 0 <= rule.gpu < len(self.gpus):
-                raise InvalidValueError(rule.gpu, "gpu", f"an index below {len(self.gpus)}, the number of GPUs")
-            if rule.function != _EVERY_DEVICE_CALL and not self._symbols[rule.function].find:
-                raise InvalidValueError(rule.gpu, "gpu", f"nothing: {rule.function} names no device")
-        if not is_number(rule.after) or rule.after < 0:
-            raise InvalidValueError(rule.after, "after", "a number of seconds >= 0")
-        if rule.until != math.inf and not (is_number(rule.until) and rule.until > rule.after):
-            raise InvalidValueError(rule.until, "until", f"a number of seconds above after, {rule.after!r}")
-        with self._lock:
-            rules.append(rule)
-
-    def _check_function(self, function: str, *, wildcard: bool = True) -> None:
-        # A misspelt name would script nothing, and the test would pass for the wrong reason.
-        allowed = [*([_EVERY_DEVICE_CALL] if wildcard else []), *sorted(self._symbols)]
-        if function not in allowed:
-            raise InvalidValueError(function, "function", f"one of {', '.join(allowed)}")
 
     def _elapsed(self) -> float:
         return self._clock.monotonic() - self._started
@@ -342,30 +272,40 @@ class FakeNvml:
             self.calls[symbol.name, gpu] += 1
         self._stall(symbol, gpu)
         with self._lock:
+            machine = self._machine
             # Looked at after the stall: a call that was stuck across uninstall must not count as an initialisation.
-            if self._machine is None or (symbol.needs_init and not self._machine.references):
+            if machine is None or (symbol.needs_init and not machine.references):
                 return _UNINITIALIZED
-            return self._refusal(symbol, gpu) or symbol.call(self._machine, arguments)
+            refusal = self._refusal(symbol, gpu)
+            if refusal:
+                return refusal
+            if not symbol.blocks:
+                return self._answer(symbol, gpu, machine, arguments)
+        return self._answer(symbol, gpu, machine, arguments)
 
-    def _stall(self, symbol: Symbol, gpu: int | None) -> None:
-        """Sleep or block as scripted, without the lock: other calls go on."""
-        with self._lock:
-            now = self._elapsed()
-            seconds = [rule.effect for rule in self._delays if rule.applies(symbol, gpu, now)]
-            hangs = [rule.effect for rule in self._hangs if rule.applies(symbol, gpu, now)]
-        if seconds:
-            time.sleep(seconds[-1])
-        for hang in hangs:
-            hang.block()
+    def _answer(self, symbol: Symbol, gpu: int | None, machine: Machine, arguments: tuple[object, ...]) -> int | bytes:
+        answer = symbol.call(machine, arguments)
+        if answer == 0 and self._garbles(symbol, gpu):
+            from otel_hwmetrics.testing.symbols.garbage import garble
 
-    def _refusal(self, symbol: Symbol, gpu: int | None) -> int:
-        now = self._elapsed()
-        codes = [rule.effect for rule in self._failures if rule.applies(symbol, gpu, now)]
-        if codes:
-            return codes[-1]
-        if gpu is not None and symbol.name in self.gpus[gpu].unsupported:
-            return _NOT_SUPPORTED
-        return _SUCCESS
+            garble(symbol.name, arguments)
+        return answer
+
+
+def _with_uuids(gpus: Sequence[FakeGpu]) -> tuple[FakeGpu, ...]:
+    return tuple(
+        replace(
+            gpu,
+            uuid=gpu.uuid or _derived_uuid(index),
+            mig=[
+                replace(mig, uuid=mig.uuid or f"MIG-{uuid.uuid5(_UUID_NAMESPACE, f'{index}/{place}')}")
+                for place, mig in enumerate(gpu.mig)
+            ],
+        )
+        if not gpu.uuid or any(not mig.uuid for mig in gpu.mig)
+        else gpu
+        for index, gpu in enumerate(gpus)
+    )
 
 
 def _derived_uuid(index: int) -> str:

@@ -9,15 +9,16 @@ import os
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from otel_hwmetrics._guard import guard
-from otel_hwmetrics.testing.gpu import FakeGpu, InvalidValueError
+from otel_hwmetrics.testing.gpu import FakeGpu, FakeMig, FakeProcess, InvalidValueError
 from otel_hwmetrics.testing.nvml import FakeNvml
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from otel_hwmetrics.testing.captures import ReplayNvml
     from otel_hwmetrics.testing.clock import Clock
 
 _logger: Final = logging.getLogger("otel_hwmetrics.testing")
@@ -30,8 +31,17 @@ _FAULTS: Final = {
     "fail": (frozenset({"function", "code"}), _WHEN),
     "delay": (frozenset({"function", "seconds"}), _WHEN),
     "hang": (frozenset({"function"}), _WHEN),
+    "garble": (frozenset({"function"}), _WHEN),
+    "fail_field": (frozenset({"field", "code"}), _WHEN),
+    "fail_gpm_metric": (frozenset({"metric", "code"}), _WHEN),
 }
-_TOP_LEVEL: Final = frozenset({"driver_version", "gpu", *_FAULTS})
+# Tables within [[gpu]].
+_PARTS: Final = {"processes": FakeProcess, "mig": FakeMig}
+_OPTIONS: Final = ("driver_version", "boottime_offset")
+_TOP_LEVEL: Final = frozenset({*_OPTIONS, "gpu", *_FAULTS})
+
+
+_T = TypeVar("_T")
 
 
 class ScenarioError(ValueError):
@@ -60,8 +70,8 @@ def load_scenario(path: str | os.PathLike[str], *, clock: Clock | None = None) -
         raise ScenarioError(message) from error
 
 
-def install_from_environment() -> FakeNvml | None:
-    """Install the scenario that `OTEL_PYTHON_HWMETRICS_FAKE_NVML` names, for the life of the process.
+def install_from_environment() -> FakeNvml | ReplayNvml | None:
+    """Install the scenario or capture that `OTEL_PYTHON_HWMETRICS_FAKE_NVML` names, for the life of the process.
 
     Meant as an `opentelemetry_pre_instrument` entry point, so it never raises: what is wrong with the file is logged
     as an error on `otel_hwmetrics.testing`, and NVML stays as it is. A warning there says that GPUs are scripted.
@@ -73,8 +83,11 @@ def install_from_environment() -> FakeNvml | None:
     if not path:
         return None
     with guard("installing scripted GPUs"):
+        # Not at the top: a process that has no scenario should not pay for the reader of captures.
+        from otel_hwmetrics.testing.captures import load_machine
+
         try:
-            nvml = load_scenario(path)
+            nvml = load_machine(path)
         except (OSError, ScenarioError) as error:
             # The message names the file and the mistake; a traceback would only bury it.
             _logger.error("%s: no scripted GPUs: %s", _ENVIRONMENT_VARIABLE, error)
@@ -102,13 +115,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _build(document: dict[str, Any], clock: Clock | None) -> FakeNvml:
     _check_keys(document, frozenset(), _TOP_LEVEL)
-    gpu_keys = {field.name for field in fields(FakeGpu)}
     gpus = []
     for name, table in _tables(document, "gpu"):
         with _inside(name):
-            _check_keys(table, frozenset(), gpu_keys)
-            gpus.append(FakeGpu(**table))
-    options = {key: document[key] for key in ("driver_version",) if key in document}
+            parts: dict[str, Any] = {key: _parts(table, key, made) for key, made in _PARTS.items() if key in table}
+            gpus.append(_made(FakeGpu, {**table, **parts}))
+    options = {key: document[key] for key in _OPTIONS if key in document}
     nvml = FakeNvml(gpus if "gpu" in document else 1, clock=clock, **options)
     for fault, (required, optional) in _FAULTS.items():
         for name, table in _tables(document, fault):
@@ -116,6 +128,19 @@ def _build(document: dict[str, Any], clock: Clock | None) -> FakeNvml:
                 _check_keys(table, required, optional)
                 getattr(nvml, fault)(**table)
     return nvml
+
+
+def _parts(table: dict[str, Any], key: str, made: type[_T]) -> list[_T]:
+    found = []
+    for name, part in _tables(table, key):
+        with _inside(name):
+            found.append(_made(made, part))
+    return found
+
+
+def _made(made: type[_T], table: dict[str, Any]) -> _T:
+    _check_keys(table, frozenset(), {field.name for field in fields(made)})  # type: ignore[arg-type]
+    return made(**table)
 
 
 def _tables(document: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:

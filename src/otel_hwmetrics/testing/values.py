@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one scripted GPU reports, as quantities over time."""
+"""Quantities over time: what a script may say, and what it comes to at a moment."""
 
 from __future__ import annotations
 
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Final, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 Value: TypeAlias = float | Sequence[tuple[float, float]] | Callable[[float], float | None]
 """A quantity over time: a constant, keyframes, or a function of the seconds since install.
@@ -16,14 +15,6 @@ Value: TypeAlias = float | Sequence[tuple[float, float]] | Callable[[float], flo
 Keyframes are `(seconds, value)` pairs in order of time, linear in between and held at both ends; two at the same second
 make a step. A function that gives None makes NVML answer NOT_SUPPORTED for that moment.
 """
-
-_GIB: Final = 1024**3
-# Wide enough for any card, and far from where NVML's unsigned bytes, milliwatts and millijoules would wrap.
-_BYTES: Final = 2**60
-_JOULES: Final = 1e15
-_WATTS: Final = (0.0, 1e6)
-_CELSIUS: Final = (0.0, 1e3)
-_RATIO: Final = (0.0, 1.0)
 
 
 class InvalidValueError(ValueError):
@@ -58,6 +49,10 @@ class Signal(Protocol):
         """Return the area under the values from 0 to `seconds`, in unit-seconds."""
         ...
 
+    def mean(self, start: float, end: float) -> float | None:
+        """Return the mean from `start` to `end`, None where there is none."""
+        ...
+
 
 class Keyframes:
     """A piecewise linear signal; a constant is one with a single keyframe."""
@@ -84,6 +79,10 @@ class Keyframes:
         """Return the exact area from 0 to `seconds`."""
         before = bisect_right(self._times, seconds) - 1
         return self._areas[before] + (self._values[before] + self.at(seconds)) / 2 * (seconds - self._times[before])
+
+    def mean(self, start: float, end: float) -> float:
+        """Return the exact mean over a stretch of time."""
+        return (self.integral(end) - self.integral(start)) / (end - start)
 
 
 class Function:
@@ -116,8 +115,18 @@ class Function:
         self._last = (seconds, value)
         return self._area
 
+    def mean(self, start: float, end: float) -> float | None:
+        """Return the mean of the values at both ends: what lies between is not asked for."""
+        first, last = self.at(start), self.at(end)
+        return None if first is None or last is None else (first + last) / 2
 
-def _signal(key: str, value: Value, lowest: float, highest: float) -> Signal:
+
+def signal(key: str, value: Value, lowest: float, highest: float) -> Signal:
+    """Check a `Value` and make it answer for any moment.
+
+    Raises:
+        InvalidValueError: It is no `Value`, or has a number outside `lowest` to `highest`.
+    """
     number = f"a number from {lowest:.15g} to {highest:.15g}"
     allowed = f"{number}, keyframes [[seconds, number], ...] in order of time, or in Python a function of seconds"
 
@@ -142,70 +151,3 @@ def _signal(key: str, value: Value, lowest: float, highest: float) -> Signal:
         check(keyframe[1], where)
         previous = keyframe[0]
     return Keyframes(value)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FakeGpu:
-    """One scripted GPU.
-
-    Attributes:
-        name: The product name.
-        uuid: The UUID as NVML prints it, `GPU-xxxxxxxx-xxxx-...`; empty derives one from the index, always the same.
-        utilization: Share of time a kernel ran, a ratio from 0 to 1.
-        memory_controller_utilization: Share of time device memory was read or written, a ratio from 0 to 1.
-        memory_total: Device memory in bytes.
-        memory_reserved: Bytes the driver keeps; NVML's first memory call counts them as used, the second does not.
-        memory_used: Bytes allocated by processes; at most `memory_total - memory_reserved`.
-        temperature: Core temperature in Cel.
-        power: Power draw in W. The energy counter is its integral.
-        power_limit: Power cap in W.
-        energy_offset: What the energy counter showed at install, in J: a card has a life before the test.
-        unsupported: Names of C functions that answer NVML_ERROR_NOT_SUPPORTED.
-
-    Raises:
-        ValueError: A value is not allowed; the message names the field, the value and what is.
-    """
-
-    name: str = "NVIDIA H100 80GB HBM3"
-    uuid: str = ""
-    utilization: Value = 0.0
-    memory_controller_utilization: Value = 0.0
-    memory_total: int = 80 * _GIB
-    memory_reserved: int = 0
-    memory_used: Value = 0.0
-    temperature: Value = 35.0
-    power: Value = 75.0
-    power_limit: Value = 700.0
-    energy_offset: float = 3_456_000_000.0  # 400 W for a hundred days
-    unsupported: Collection[str] = ()
-
-    def __post_init__(self) -> None:
-        """Check every field but the names in `unsupported`, which only `FakeNvml` knows."""
-        for key in ("name", "uuid"):
-            if not isinstance(getattr(self, key), str):
-                raise InvalidValueError(getattr(self, key), key, "a string")
-        if type(self.memory_total) is not int or not 0 < self.memory_total <= _BYTES:
-            raise InvalidValueError(self.memory_total, "memory_total", f"a whole number of bytes from 1 to {_BYTES}")
-        if type(self.memory_reserved) is not int or not 0 <= self.memory_reserved <= self.memory_total:
-            raise InvalidValueError(self.memory_reserved, "memory_reserved", "a whole number from 0 to memory_total")
-        if not is_number(self.energy_offset) or not 0 <= self.energy_offset <= _JOULES:
-            raise InvalidValueError(self.energy_offset, "energy_offset", f"a number of joules from 0 to {_JOULES:.0e}")
-        if isinstance(self.unsupported, str) or not isinstance(self.unsupported, Collection):
-            raise InvalidValueError(self.unsupported, "unsupported", "a list of names of NVML functions")
-        self.signals()
-
-    def signals(self) -> dict[str, Signal]:
-        """Return the checked quantities by field name, each with its integral at 0.
-
-        Raises:
-            ValueError: A value is not allowed.
-        """
-        limits = {
-            "utilization": _RATIO,
-            "memory_controller_utilization": _RATIO,
-            "memory_used": (0, self.memory_total - self.memory_reserved),
-            "temperature": _CELSIUS,
-            "power": _WATTS,
-            "power_limit": _WATTS,
-        }
-        return {key: _signal(key, getattr(self, key), *limit) for key, limit in limits.items()}
