@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which processes are the job's: this one and what it started."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+_FIRST_PID_NAMESPACE: Final = 0xEFFFFFFC
+# PROC_PID_INIT_INO in include/linux/proc_ns.h: the number of the host's own namespace of processes.
+_DEEPEST: Final = 64
+
+
+class Ours:
+    """Tells the processes of this job from others'.
+
+    Args:
+        proc: Where the kernel shows processes.
+        root: The process whose tree is the job.
+    """
+
+    def __init__(self, proc: str = "/proc", root: int | None = None) -> None:
+        self._proc = proc
+        self._root = os.getpid() if root is None else root
+        try:
+            self.can_tell = os.stat(f"{proc}/self/ns/pid").st_ino == _FIRST_PID_NAMESPACE
+        except OSError:
+            self.can_tell = False
+
+    def __contains__(self, pid: int) -> bool:
+        """Whether it is the root or below it."""
+        for _ in range(_DEEPEST):
+            if pid == self._root:
+                return True
+            parent = self._parent(pid)
+            if parent <= 1:
+                return False
+            pid = parent
+        return False
+
+    def _parent(self, pid: int) -> int:
+        try:
+            with open(f"{self._proc}/{pid}/stat", "rb") as file:
+                # The name may hold anything, a closing parenthesis, too: what follows the last one is ours to read.
+                return int(file.read().rpartition(b")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return 0
