@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading one file of /proc or /sys again and again.
+
+psutil opens, seeks, buffers and closes at each look, about six system calls a file, and each of them lets go of the
+interpreter, which a busy training loop may give back only 5 ms later. A descriptor that is kept open takes one.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+_FIRST_SIZE: Final = 4096
+# What the kernel gives of a file of many records at a time is about a page (seq_read_iter in fs/seq_file.c).
+
+
+class KernelFile:
+    """A file that is opened at the first look, kept open, and read from its start at each.
+
+    A descriptor of /proc/<pid> belongs to that process for ever: when it has ended, reading says so, also when its
+    number has been given to another. The descriptor is closed on exec.
+
+    Args:
+        path: Where it is.
+        records: Whether the kernel writes it record by record (diskstats, mountstats, net/dev, children), so that one
+            read may give less than there is; other files come whole.
+    """
+
+    __slots__ = ("_descriptor", "_records", "_size", "path")
+
+    def __init__(self, path: str, *, records: bool = False) -> None:
+        self.path = path
+        self._records = records
+        self._size = _FIRST_SIZE
+        self._descriptor = -1
+
+    def read(self) -> bytes:
+        """The whole content now. Called by one thread at a time.
+
+        Raises:
+            OSError: It cannot be opened or read, or its subject is gone; the next call opens it afresh.
+        """
+        if self._descriptor < 0:
+            self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            return self._read()
+        except OSError:
+            self.close()
+            raise
+
+    def _read(self) -> bytes:
+        content = os.pread(self._descriptor, self._size, 0)
+        if not content or (len(content) < self._size and not self._records):
+            return content
+        parts = [content]
+        offset = len(content)
+        while more := os.pread(self._descriptor, self._size, offset):
+            parts.append(more)
+            offset += len(more)
+        if not self._records:
+            # A file that comes whole must not be put together from two moments: read it at once next time, and now.
+            while offset >= self._size:
+                self._size *= 2
+            return os.pread(self._descriptor, self._size, 0)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Let go of the descriptor; a later read opens the file again."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
