@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process of a tree, as Linux shows it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from typing import Final
+
+from otel_hwmetrics.sources.linux.files import KernelFile
+from otel_hwmetrics.sources.linux.proc_pid import (
+    Io,
+    Stat,
+    parse_context_switches,
+    parse_io,
+    parse_smaps_rollup,
+    parse_stat,
+    parse_statm,
+)
+
+DESCRIPTORS: Final = 256
+"""How many files are kept open, at most; and never more than an eighth of what the process may have, since a training
+that shares tensors between its workers needs many (https://pytorch.org/docs/stable/multiprocessing.html)."""
+
+_FILES: Final = 3
+_PATIENCE: Final = 100
+OUR_OWN: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+"""Errors that say nothing of the process that is read: it is as if this look at it had not been."""
+
+Figures = tuple[int, ...]
+
+NOTHING: Final[Figures] = (0, 0, 0, 0)
+
+
+class Budget:
+    """How many descriptors members may hold, together."""
+
+    def __init__(self, most: int = DESCRIPTORS) -> None:
+        try:
+            import resource
+
+            soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        except (ImportError, OSError, ValueError):
+            soft = 0
+        else:
+            soft = most * 8 if soft == resource.RLIM_INFINITY else soft
+        self._left = min(most, soft // 8)
+
+    def take(self, count: int) -> bool:
+        """Take that many if there are as many."""
+        if count > self._left:
+            return False
+        self._left -= count
+        return True
+
+    def give(self, count: int) -> None:
+        """Give them back."""
+        self._left += count
+
+
+class Member:
+    """A process: who it is, where it comes from, and what it has used.
+
+    Attributes:
+        pid: Its number.
+        parent: The member whose child it was when it was last read; None for a stranger's.
+        stat: As last read.
+        waited: What the children that it has waited for had used: ticks of CPU time (user, system), faults (minor,
+            major).
+        waited_before: The same at the end of the look before this one.
+        used: The same kinds, of itself and of those children.
+        io: What read, write and storage gave and took, of itself and those children; None if that may not be read.
+        io_before: The same at the end of the look before this one.
+        tells_io: Whether that could be read last time.
+        resident: Pages of physical memory; None if that could not be read.
+        switches: Voluntary and involuntary context switches of its main thread; None if they were never read.
+
+    Args:
+        proc: Where /proc is.
+        pid: Its number.
+        budget: Gives descriptors to keep; without any each file is opened anew at each look.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_directory",
+        "_io",
+        "_kept",
+        "_stat",
+        "_statm",
+        "io",
+        "io_before",
+        "parent",
+        "pid",
+        "resident",
+        "stat",
+        "switches",
+        "tells_io",
+        "used",
+        "waited",
+        "waited_before",
+    )
+
+    def __init__(self, proc: str, pid: int, budget: Budget) -> None:
+        self.pid = pid
+        self.parent: Member | None = None
+        self.stat: Stat | None = None
+        self.waited = self.waited_before = self.used = NOTHING
+        self.io: Io | None = None
+        self.io_before: Io | None = None
+        self.tells_io = False
+        self.resident: int | None = None
+        self.switches: tuple[int, int] | None = None
+        self._directory = f"{proc}/{pid}"
+        self._stat = KernelFile(f"{self._directory}/stat")
+        self._statm = KernelFile(f"{self._directory}/statm")
+        self._io = KernelFile(f"{self._directory}/io")
+        self._budget = budget
+        self._kept = budget.take(_FILES)
+
+    def turn(self) -> None:
+        """A look is over: what is known now was before."""
+        self.waited_before = self.waited
+        self.io_before = self.io
+
+    def read(self) -> bool:
+        """Read it once; False when it is gone, and its number perhaps another's.
+
+        What cannot be read but should be there stays as it was last.
+
+        Raises:
+            OSError: Its stat cannot be read, though it is there, or we have no descriptor left.
+            ValueError: Its stat makes no sense.
+        """
+        # Before stat: a child that this io has is then in stat's figures of children, too, by which it is noticed that it
+        # was waited for.
+        io, resident = self._read_io(), self._read_resident()
+        try:
+            stat = self._read_stat()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        if stat is None or (self.stat is not None and stat.started != self.stat.started):
+            return False
+        self.stat = stat
+        self.waited = (stat.user_waited, stat.system_waited, stat.minor_waited, stat.major_waited)
+        self.used = (
+            stat.user + stat.user_waited,
+            stat.system + stat.system_waited,
+            stat.minor + stat.minor_waited,
+            stat.major + stat.major_waited,
+        )
+        self.resident = resident
+        self.tells_io = io is not None
+        self.io = io or self.io
+        return True
+
+    def _read_stat(self) -> Stat | None:
+        # X: its parent is about to have its figures, and then it is gone (wait_task_zombie in kernel/exit.c).
+        for _ in range(_PATIENCE):
+            stat = parse_stat(self._content(self._stat))
+            if stat.state not in "Xx":
+                return stat
+        return None
+
+    def _read_resident(self) -> int | None:
+        try:
+            return parse_statm(self._content(self._statm)).resident
+        except (OSError, ValueError):
+            return None
+
+    def _read_io(self) -> Io | None:
+        try:
+            return parse_io(self._content(self._io))
+        except ValueError:
+            return None
+        except OSError as error:
+            if error.errno in OUR_OWN:
+                raise
+            return None  # another user's, or gone
+
+    def proportional_memory(self) -> int:
+        """Its bytes of physical memory, of each shared page its part.
+
+        Raises:
+            OSError: It is gone, another user's, or the kernel does not tell.
+            ValueError: What the kernel tells makes no sense.
+        """
+        return parse_smaps_rollup(self._once("smaps_rollup")).proportional
+
+    def read_switches(self) -> None:
+        """Count its context switches; what cannot be read stays as it was."""
+        with suppress(OSError, ValueError):
+            self.switches = parse_context_switches(self._once("status"))
+
+    def close(self) -> None:
+        """Close its files."""
+        for file in (self._stat, self._statm, self._io):
+            file.close()
+        if self._kept:
+            self._kept = False
+            self._budget.give(_FILES)
+
+    def _content(self, file: KernelFile) -> bytes:
+        try:
+            return file.read()
+        finally:
+            if not self._kept:
+                file.close()
+
+    def _once(self, name: str) -> bytes:
+        return read_once(os.path.join(self._directory, name))
+
+
+def read_once(path: str, *, records: bool = False) -> bytes:
+    """A kernel file's whole content, by a descriptor that is not kept.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    file = KernelFile(path, records=records)
+    try:
+        return file.read()
+    finally:
+        file.close()
