@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_hwmetrics.config import ENVIRONMENT_PREFIX, OPTIONS, Config, ConfigError, resolve
+from otel_hwmetrics.config import ENVIRONMENT_PREFIX, OPTIONS, SOURCES, Config, ConfigError, resolve
 
 PLACES = ("hwmetrics.toml", "pyproject.toml", "environment", "argument")
 
@@ -32,8 +32,11 @@ ALLOWED = {
     "snapshot_timeout": "seconds, a number >= 0.01",
     "source_timeout": "seconds, a number >= 0.001",
     "alert_gpu_hot_threshold": "degrees Celsius, a number",
-    "sources": "auto, or a list of system, process, nvidia",
+    "sources": f"auto, or a list of {', '.join(SOURCES)}",
     "gpus": "visible or all",
+    "metrics": "a list of default, all, names of metrics, patterns (hwmetrics.gpu.nvlink.*), each with a - before it to "
+    "leave it out",
+    "dataset_paths": "a path or a list of paths",
 }
 """What each option takes, in words."""
 
@@ -47,8 +50,18 @@ WRONG: dict[str, list[Any]] = {
     "alert_gpu_hot_threshold": ["hot", -300, True, math.inf, math.nan, [80]],
     "sources": ["nvidiaa", ["system", 3], 7, ["auto", "system"], {"system": True}, ","],
     "gpus": ["mine", 0, ["all"], False],
+    "metrics": [7, True, {"all": True}, ["hw.gpu.io", 3.5], "GPU power", "--all", "default,,all"],
+    "dataset_paths": [7, True, {"/data": True}, ["/data", 3], "/data,,/more"],
 }
 """Values that each option refuses."""
+
+PATHS_IN_TEXT = "/data,,/more"
+"""The one text that is no list of paths; whatever else the environment says may be the name of a file."""
+
+
+def wrong(name: str) -> str:
+    """A text that the option refuses wherever it stands."""
+    return PATHS_IN_TEXT if name == "dataset_paths" else "no such thing"
 
 
 def good(name: str) -> tuple[Any, Any]:
@@ -58,7 +71,12 @@ def good(name: str) -> tuple[Any, Any]:
         return not default, not default
     if isinstance(default, float):
         return default / 2, default / 4
-    return {"sources": (("process",), ("system",)), "gpus": ("all", "all")}[name]
+    return {
+        "sources": (("process",), ("system",)),
+        "gpus": ("all", "all"),
+        "metrics": (("default", "-hw.gpu.io"), ("hwmetrics.gpu.nvlink.*",)),
+        "dataset_paths": (("/data/one", "relative"), ("/two",)),
+    }[name]
 
 
 def toml(value: Any) -> str:
@@ -128,7 +146,8 @@ def test_defaults_are_the_numbers_that_were_asked_for() -> None:
     assert config.alert_gpu_idle_for == 300
     assert config.alert_host_memory_pressure_threshold == 0.9
     assert config.alert_io_bottleneck_threshold == 0.3
-    assert all(getattr(config, name) is True for name in SWITCHES)
+    assert [name for name in SWITCHES if getattr(config, name) is not True] == ["per_cpu"]
+    assert (config.metrics, config.dataset_paths) == (("default",), ())
     assert (config.sources, config.gpus) == (("auto",), "visible")
     assert (config.sample_interval, config.snapshot_timeout, config.source_timeout) == (1.0, 0.2, 0.5)
 
@@ -200,8 +219,16 @@ def test_one_file_counts_and_hwmetrics_toml_is_the_first(places: Places) -> None
     assert places.resolve() == (Config(), [])
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+@pytest.mark.parametrize(
+    ("name", "value", "place"),
+    [
+        (name, value, place)
+        for name, values in WRONG.items()
+        for value in values
+        for place in PLACES
+        if name != "dataset_paths" or place != "environment" or value == PATHS_IN_TEXT
+    ],
+)
 def test_a_wrong_value_is_named_with_all_that_helps(places: Places, name: str, value: Any, place: str) -> None:
     """Option, value, place and what is allowed are in the message; the default stays; the others keep theirs."""
     other = "gpus" if name != "gpus" else "sample_interval"
@@ -224,7 +251,7 @@ def test_a_wrong_value_falls_back_to_the_next_best_place(places: Places, name: s
     """What a weaker place says is better than the default."""
     value, _ = good(name)
     places.put(weaker, name, value)
-    places.put(stronger, name, "no such thing")
+    places.put(stronger, name, wrong(name))
     config, errors = places.resolve()
     assert getattr(config, name) == value
     assert len(errors) == 1
@@ -234,7 +261,7 @@ def test_a_wrong_value_falls_back_to_the_next_best_place(places: Places, name: s
 def test_every_wrong_value_is_told_and_each_alone(places: Places, place: str) -> None:
     """One message an option, in the order given, none swallowed by another."""
     for name in OPTIONS:
-        places.put(place, name, "no such thing")
+        places.put(place, name, wrong(name))
     config, errors = places.resolve()
     assert config == Config()
     assert [error.split("'")[1] for error in errors] == list(OPTIONS)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -23,7 +24,11 @@ ENVIRONMENT_PREFIX = "OTEL_PYTHON_HWMETRICS_"
 _NOT_OPTIONS = {"FAKE_NVML", "LOUD", "CONFIG_FILE"}
 # Environment variables below our prefix that are no options: otel_hwmetrics.testing, otel_hwmetrics._guard, `resolve`.
 
-SOURCES = ("system", "process", "nvidia")
+SOURCES = (
+    *("system", "filesystem", "pressure", "container", "sensors"),
+    *("process", "tree", "dataset"),
+    *("nvidia", "amd", "torch", "jax"),
+)
 """Names of the sources that ``sources`` may list."""
 
 
@@ -83,6 +88,26 @@ def _source_names(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named))
 
 
+def _patterns(value: Any) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if isinstance(parts, Mapping):
+        raise TypeError(value)
+    patterns = tuple(str(part).strip() for part in parts)
+    if not all(re.fullmatch(r"-?[a-z*][a-z0-9_.*?]*", pattern) for pattern in patterns):
+        raise ValueError(value)
+    return patterns
+
+
+def _paths(value: Any) -> tuple[str, ...]:
+    if isinstance(value, Mapping):
+        raise TypeError(value)
+    parts = value.split(",") if isinstance(value, str) else [value] if isinstance(value, os.PathLike) else value
+    paths = tuple(os.fspath(part).strip() for part in parts)
+    if not all(paths):
+        raise ValueError(value)
+    return paths
+
+
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         word = str(value).strip().lower()
@@ -129,6 +154,19 @@ class Config:
         "visible or all",
         "Which GPUs are reported: those that CUDA_VISIBLE_DEVICES leaves to the job, or every one of the machine.",
     )
+    metrics: tuple[str, ...] = _option(
+        ("default",),
+        _patterns,
+        "a list of default, all, names of metrics, patterns (hwmetrics.gpu.nvlink.*), each with a - before it to leave it out",
+        "Which metrics are exported. Alerts know all of them in any case.",
+    )
+    per_cpu: bool = switch(False, "Tell CPU time and utilization of the host for each logical CPU.")
+    dataset_paths: tuple[str, ...] = _option(
+        (),
+        _paths,
+        "a path or a list of paths",
+        "Where the training data lies: the file systems and devices below them are always told of.",
+    )
     sample_interval: float = _option(
         1.0,
         _interval,
@@ -159,11 +197,15 @@ class Config:
     alert_gpu_idle: bool = switch(True, "Alert when a GPU has nothing to do, which may be a hang.")
     alert_gpu_idle_threshold: float = ratio(0.05, "Utilization below which it fires.")
     alert_gpu_idle_for: float = seconds(300.0, "How long it has to last.")
-    alert_host_memory_pressure: bool = switch(True, "Alert when the memory of the host is nearly full.")
+    alert_host_memory_pressure: bool = switch(
+        True, "Alert when the memory of the host, or what the container may use of it, is nearly full."
+    )
     alert_host_memory_pressure_threshold: float = ratio(0.9, "Used share of memory above which it fires.")
     alert_host_memory_pressure_for: float = seconds(5.0, "How long it has to last.")
-    alert_io_bottleneck: bool = switch(True, "Alert when the CPUs wait for I/O.")
-    alert_io_bottleneck_threshold: float = ratio(0.3, "Share of CPU time waiting for I/O above which it fires.")
+    alert_io_bottleneck: bool = switch(True, "Alert when work waits for I/O.")
+    alert_io_bottleneck_threshold: float = ratio(
+        0.3, "Share of the time in which work waits for I/O above which it fires."
+    )
     alert_io_bottleneck_for: float = seconds(30.0, "How long it has to last.")
 
 

@@ -19,6 +19,7 @@ from opentelemetry.trace import TracerProvider
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.alerts.builtin import rules
 from otel_hwmetrics.alerts.engine import Engine, Transition
+from otel_hwmetrics.catalog import selected
 from otel_hwmetrics.config import Config
 from otel_hwmetrics.instruments import Feed, Instruments, instruments_of
 from otel_hwmetrics.model import Reading, Snapshot
@@ -29,9 +30,18 @@ from otel_hwmetrics.sinks.base import Sink
 from otel_hwmetrics.sinks.logs import LogSink
 from otel_hwmetrics.sinks.spans import TRACKER, SpanSink
 from otel_hwmetrics.sources.base import Source
+from otel_hwmetrics.sources.container import ContainerSource
+from otel_hwmetrics.sources.dataset import DatasetSource
+from otel_hwmetrics.sources.gpu.amd import AmdSource
 from otel_hwmetrics.sources.gpu.nvidia import NvidiaSource
+from otel_hwmetrics.sources.jax import JaxSource
+from otel_hwmetrics.sources.linux.cgroup import effective_cpus
+from otel_hwmetrics.sources.pressure import PressureSource
 from otel_hwmetrics.sources.process import ProcessSource
-from otel_hwmetrics.sources.system import SystemSource
+from otel_hwmetrics.sources.sensors import SensorsSource
+from otel_hwmetrics.sources.system import FilesystemSource, SystemSource
+from otel_hwmetrics.sources.torch import TorchSource
+from otel_hwmetrics.sources.tree import TreeSource
 from otel_hwmetrics.windows import Accumulator, Sample
 
 _logger = logging.getLogger("otel_hwmetrics")
@@ -45,9 +55,19 @@ SHARED_FOR = 0.05
 """Seconds for which a sample is fresh: readers that collect together share one look at the machine."""
 
 SOURCES: dict[str, Callable[[Config, Clock], Source]] = {
-    "system": lambda _, clock: SystemSource(clock.monotonic),
-    "process": lambda _, clock: ProcessSource(clock.monotonic),
+    "system": lambda config, clock: SystemSource(clock.monotonic, per_cpu=config.per_cpu),
+    "filesystem": lambda config, clock: FilesystemSource(clock.monotonic, paths=config.dataset_paths),
+    "pressure": lambda _, clock: PressureSource(clock=clock.monotonic),
+    "container": lambda _, clock: ContainerSource(clock=clock.monotonic),
+    "sensors": lambda _, clock: SensorsSource(clock.monotonic),
+    "process": lambda _, clock: ProcessSource(clock.monotonic, effective_cpus=effective_cpus),
+    "tree": lambda _, clock: TreeSource(clock.monotonic),
+    "dataset": lambda config, clock: DatasetSource(config.dataset_paths, clock=clock.monotonic),
     "nvidia": lambda config, clock: NvidiaSource(config.gpus, clock=clock.monotonic),
+    "amd": lambda config, clock: AmdSource(config.gpus, clock=clock.monotonic),
+    # Named, it also reads where waiting for one allocator could hold up the others.
+    "torch": lambda config, clock: TorchSource(clock.monotonic, several="torch" in config.sources),
+    "jax": lambda _, clock: JaxSource(clock.monotonic),
 }
 """Every source by its name, in the order in which they are read."""
 
@@ -120,8 +140,9 @@ class Pipeline:
             self._require_named_sources()
             self._instruments = instruments_of(self._meter_provider)
             _running.add(self)
+            feed = Feed(self._fresh, lambda: self.sampler.first, selected(self.config.metrics))
             for instruments in self._instruments:
-                instruments.feed(Feed(self._fresh, lambda: self.sampler.first))
+                instruments.feed(feed)
         except BaseException:  # Ctrl-C while a driver is waited for, too
             self.stop()
             raise

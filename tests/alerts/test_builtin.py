@@ -38,7 +38,11 @@ def series_of(told: dict[str, Any]) -> Series:
     if "gpu" in told:
         attributes |= {gpu.HW_ID: told["gpu"], gpu.HW_NAME: told["gpu"], gpu.GPU_INDEX: 0}
         if metric is gpu.TEMPERATURE:
-            attributes |= {gpu.HW_ID: f"{told['gpu']}/temperature", gpu.HW_PARENT: told["gpu"]}
+            location = told.get("sensor", "gpu")
+            attributes |= {gpu.HW_ID: f"{told['gpu']}/temperature/{location}", gpu.HW_PARENT: told["gpu"]}
+            attributes |= {gpu.HW_SENSOR_LOCATION: location}
+        if metric is gpu.UTILIZATION:
+            attributes |= {gpu.HW_GPU_TASK: told.get("task", "general")}
     return Series(metric, attributes)
 
 

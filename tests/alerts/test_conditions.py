@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from otel_hwmetrics.alerts.conditions import HOST, Level, Rule, Severity, ShareOf, Side, Subject, subject_of
+from otel_hwmetrics.alerts.conditions import HOST, Highest, Level, Rule, Severity, ShareOf, Side, Subject, subject_of
 from otel_hwmetrics.catalog import gpu, system
 from otel_hwmetrics.model import Attribute, Metric, Reading, Series, Snapshot, Unit, Window
 
@@ -183,3 +183,31 @@ def test_a_share_is_of_the_same_device(readings: list[tuple[Metric, str, float]]
     found = condition.values(snapshot(*((row, {gpu.HW_ID: device}, value) for row, device, value in readings)))
     assert {subject.key: value for subject, value in found.items()} == pytest.approx(values)
     assert condition.unit is Unit.RATIO
+
+
+def test_the_highest_of_several_is_by_device() -> None:
+    """Of those that have a value; one that has none takes nothing away."""
+    condition = Highest((Level(gpu.UTILIZATION), Level(gpu.MEMORY_UTILIZATION)))
+    other = DEVICE | {gpu.HW_ID: "GPU-b"}
+    found = condition.values(
+        snapshot(
+            (gpu.UTILIZATION, DEVICE, 0.3), (gpu.MEMORY_UTILIZATION, DEVICE, 0.7), (gpu.MEMORY_UTILIZATION, other, 0.2)
+        )
+    )
+    assert {subject.key: value for subject, value in found.items()} == {"GPU-a": 0.7, "GPU-b": 0.2}
+    assert condition.values(snapshot()) == {}
+    assert condition.unit is Unit.RATIO
+
+
+def test_what_has_different_units_has_no_highest() -> None:
+    """Degrees are not compared with ratios."""
+    with pytest.raises(ValueError, match="different units"):
+        Highest((Level(gpu.TEMPERATURE), Level(gpu.UTILIZATION)))
+
+
+def test_a_part_of_a_gpu_is_a_device_of_its_own() -> None:
+    """A MIG instance has its GPU as parent, and is judged by itself."""
+    instance = DEVICE | {gpu.HW_ID: "MIG-1", gpu.HW_PARENT: "GPU-a", gpu.HW_NAME: "GPU 3 MIG 1/0"}
+    subject = subject_of(Series(gpu.MEMORY_UTILIZATION, instance))
+    assert subject.key == "MIG-1"
+    assert dict(subject.attributes) == instance

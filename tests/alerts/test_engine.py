@@ -232,6 +232,7 @@ def test_a_sensor_s_alert_is_its_gpu_s() -> None:
     """`hw.id` of `hwmetrics.alert.active` is the GPU's UUID, on which it can be joined, and not the sensor's."""
     engine = Engine([Rule("hot", Severity.WARNING, Level(gpu.TEMPERATURE), Side.ABOVE, 80, 2, 0, "{device}.")])
     attributes: dict[str, Attribute] = {gpu.HW_ID: "GPU-a/temperature", gpu.HW_PARENT: "GPU-a", gpu.GPU_INDEX: 2}
+    attributes[gpu.HW_SENSOR_LOCATION] = "gpu"
     heat = Reading(Series(gpu.TEMPERATURE, attributes), 90.0, 0)
     (_, step) = engine.evaluate(Snapshot([heat], Window(0, 1), 0))
     assert step.subject.key == step.subject.attributes[gpu.HW_ID] == "GPU-a"

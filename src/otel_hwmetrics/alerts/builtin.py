@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from opentelemetry.semconv._incubating.attributes.cpu_attributes import CpuModeValues
+from opentelemetry.semconv._incubating.attributes.hw_attributes import HwGpuTaskValues
 from opentelemetry.semconv._incubating.attributes.system_attributes import SystemMemoryStateValues
 
-from otel_hwmetrics.alerts.conditions import Condition, Level, Rule, Severity, ShareOf, Side
-from otel_hwmetrics.catalog import gpu, system
+from otel_hwmetrics.alerts.conditions import Condition, Highest, Level, Rule, Severity, ShareOf, Side
+from otel_hwmetrics.catalog import container, gpu, pressure, system
 from otel_hwmetrics.config import Config
 
 
@@ -26,6 +26,11 @@ class Row:
     advice: str
 
 
+_ANY_KERNEL = {gpu.HW_GPU_TASK: HwGpuTaskValues.GENERAL.value}
+_HOST_MEMORY = Level(system.MEMORY_UTILIZATION, {system.MEMORY_STATE: SystemMemoryStateValues.USED.value})
+# Of the whole host: storage that others keep busy is as slow for the job.
+_WAITING_FOR_IO = {pressure.RESOURCE: "io", pressure.KIND: "some", pressure.SCOPE: "host"}
+
 ROWS: tuple[Row, ...] = (
     Row(
         "gpu_memory_pressure",
@@ -40,7 +45,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "gpu_hot",
         Severity.WARNING,
-        Level(gpu.TEMPERATURE),
+        Level(gpu.TEMPERATURE, {gpu.HW_SENSOR_LOCATION: "gpu"}),
         Side.ABOVE,
         slack=2.0,
         message="{device} is at {value} ({beyond}).",
@@ -58,7 +63,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "gpu_underused",
         Severity.WARNING,
-        Level(gpu.UTILIZATION),
+        Level(gpu.UTILIZATION, _ANY_KERNEL),
         Side.BELOW,
         slack=0.05,
         message="{device} is busy {value} of the time ({beyond}).",
@@ -67,7 +72,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "gpu_idle",
         Severity.CRITICAL,
-        Level(gpu.UTILIZATION),
+        Level(gpu.UTILIZATION, _ANY_KERNEL),
         Side.BELOW,
         slack=0.0,
         message="{device} is busy {value} of the time ({beyond}).",
@@ -76,19 +81,20 @@ ROWS: tuple[Row, ...] = (
     Row(
         "host_memory_pressure",
         Severity.WARNING,
-        Level(system.MEMORY_UTILIZATION, {system.MEMORY_STATE: SystemMemoryStateValues.USED.value}),
+        # In a container the kernel kills at the container's limit, however much the host has left.
+        Highest((Level(container.MEMORY_UTILIZATION), _HOST_MEMORY)),
         Side.ABOVE,
         slack=0.05,
-        message="{value} of the host's memory is used ({beyond}).",
+        message="{value} of the memory that the job may use is used ({beyond}).",
         advice="The kernel may soon kill a process: fewer data-loading workers or smaller caches make room.",
     ),
     Row(
         "io_bottleneck",
         Severity.WARNING,
-        Level(system.CPU_UTILIZATION, {system.CPU_MODE: CpuModeValues.IOWAIT.value}),
+        Level(pressure.STALL_SHARE, _WAITING_FOR_IO),
         Side.ABOVE,
         slack=0.1,
-        message="The CPUs spend {value} of their time waiting for I/O ({beyond}).",
+        message="Work waits for I/O {value} of the time ({beyond}).",
         advice="Storage is too slow for what is asked of it: more prefetching, larger reads or a faster disk help.",
     ),
 )

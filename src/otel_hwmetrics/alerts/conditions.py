@@ -58,15 +58,16 @@ HOST = Subject("")
 def subject_of(series: Series) -> Subject:
     """The device that a series is of. A sensor speaks for the device that it sits on."""
     attributes = series.attributes
-    parent = attributes.get(gpu.HW_PARENT)
-    key = parent or attributes.get(gpu.HW_ID)
+    # A MIG instance has a parent, too, but is a device of its own; only a sensor has a location.
+    sensor = gpu.HW_SENSOR_LOCATION in attributes
+    key = attributes.get(gpu.HW_PARENT if sensor else gpu.HW_ID)
     if not isinstance(key, str):
         return HOST
-    left_out = {gpu.HW_PARENT, gpu.HW_GPU_TASK, gpu.HW_SENSOR_LOCATION}
-    kept = {name: value for name, value in attributes.items() if name not in left_out}
-    if parent:
-        kept[gpu.HW_NAME] = f"GPU {attributes.get(gpu.GPU_INDEX, '')}".strip()
+    kept = {name: value for name, value in attributes.items() if name in gpu.DEVICE}
+    if sensor:
+        del kept[gpu.HW_PARENT]
         kept[gpu.HW_TYPE] = HwTypeValues.GPU.value
+        kept[gpu.HW_NAME] = f"GPU {attributes.get(gpu.GPU_INDEX, '')}".strip()
     return Subject(key, MappingProxyType({**kept, gpu.HW_ID: key}))
 
 
@@ -129,6 +130,34 @@ class ShareOf:
             for reading in snapshot.of(self.metric)
             if wholes.get((subject := subject_of(reading.series)).key, 0) > 0
         }
+
+
+@dataclass(frozen=True)
+class Highest:
+    """The highest of several conditions' values: a limit of one's own, and that of the machine, whichever is nearer.
+
+    Raises:
+        ValueError: Their units differ.
+    """
+
+    conditions: tuple[Condition, ...]
+
+    def __post_init__(self) -> None:
+        if len({condition.unit for condition in self.conditions}) != 1:
+            raise ValueError("values of different units cannot be compared")
+
+    @property
+    def unit(self) -> Unit:
+        """Of all of them."""
+        return self.conditions[0].unit
+
+    def values(self, snapshot: Snapshot) -> dict[Subject, float]:
+        """By device; of those that have a value at all."""
+        highest: dict[Subject, float] = {}
+        for condition in self.conditions:
+            for subject, value in condition.values(snapshot).items():
+                highest[subject] = max(value, highest.get(subject, value))
+        return highest
 
 
 class Side(Enum):
