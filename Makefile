@@ -8,7 +8,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 
 # A Python that was asked for has to be the one in the environment.
 ifneq ($(origin PYTHON),file)
-ifneq ($(filter demo test lint bench,$(MAKECMDGOALS)),)
+ifneq ($(filter demo test lint docs bench,$(MAKECMDGOALS)),)
 ifneq ($(wildcard $(BIN)/python),)
 ifneq ($(shell $(BIN)/python --version 2>&1),$(shell $(PYTHON) --version 2>&1))
 $(error $(VENV) was made with $(shell $(BIN)/python --version 2>&1), not $(PYTHON): make clean first, or name another VENV)
@@ -18,7 +18,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest lint bench clean
+.PHONY: help demo test test-oldest lint docs bench clean
 .DELETE_ON_ERROR:
 
 help: ## Say what there is.
@@ -39,6 +39,9 @@ lint: $(VENV)/.has-test ## Check style, types and walls.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.has-test ## Write docs/reference from the tables of the package.
+	$(BIN)/python docs/reference/generate.py
 
 bench: $(VENV)/.has-bench ## Measure what a sample costs.
 	$(BIN)/python benchmarks/sample_cost.py $(ARGS)
@@ -65,7 +68,7 @@ $(VENV)-oldest/.has-oldest: pyproject.toml tests/oldest.txt $(shell find src -na
 	@touch $@
 
 OLDEST = tests/e2e tests/sources tests/alerts tests/sinks/test_spans.py tests/test_config.py tests/test_instruments.py \
-  tests/test_sampler.py tests/test_testing.py tests/test_windows.py
+  tests/test_sampler.py tests/testing tests/test_windows.py
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not found; say which one: make PYTHON=..."; exit 1; }

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scripts that need hardware which is not here are tried on scripted hardware, so that they do not rot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """One of them, as a user starts it."""
+    command = [sys.executable, str(BENCHMARKS / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_comparison_with_nvidia_smi_runs_on_scripted_gpus(tmp_path: Path) -> None:
+    """It measures every call and writes its figures."""
+    figures = tmp_path / "figures.json"
+    finished = run("nvidia_truth.py", "--scripted", "--seconds", "2", "--json", str(figures))
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(figures.read_text())
+    assert {row["function"] for row in found["calls"] if "function" in row} >= {
+        "nvmlDeviceGetFieldValues",
+        "nvmlDeviceGetMemoryInfo_v2",
+    }
+    assert "power.draw.average" in finished.stdout
+
+
+def test_without_a_gpu_it_says_so() -> None:
+    """In a sentence, with what to do instead."""
+    finished = run("nvidia_truth.py")
+    assert finished.returncode == 2
+    assert "Try it with --scripted" in finished.stderr
+    assert "Traceback" not in finished.stderr
