@@ -11,13 +11,26 @@ from otlp_receiver import Point, ReceivedLog, ReceivedMetric, ReceivedSpan, Rece
 
 SCOPE = "otel_hwmetrics"
 ALERT = "hwmetrics.alert"
-SECTIONS = ("Host", "Process", "GPU", "Alerts", "The plugin itself")
+SECTIONS = ("Host", "Container", "Process and its tree", "Data set", "GPU", "Alerts", "The plugin itself")
 
 
 def section_of(name: str) -> int:
     """Return which of `SECTIONS` a metric belongs to."""
     first = name.removeprefix("hwmetrics.").split(".")[0]
-    return {"system": 0, "process": 1, "hw": 2, "gpu": 2, "alert": 3}.get(first, 4)
+    return {
+        "system": 0,
+        "pressure": 0,
+        "container": 1,
+        "process": 2,
+        "tree": 2,
+        "dataset": 3,
+        "hw": 4,
+        "gpu": 4,
+        "temperature": 4,
+        "torch": 4,
+        "jax": 4,
+        "alert": 5,
+    }.get(first, 6)
 
 
 @dataclass(frozen=True)

@@ -42,18 +42,16 @@ def human(value: float, unit: str) -> str:
         "J": lambda: scaled(value, "J", 1000, "kMGTP"),
         "W": lambda: f"{value:,.0f} W",
         "Cel": lambda: f"{value:.1f} °C",
+        "Hz": lambda: scaled(value, "Hz", 1000, "kMGTP"),
     }
     return ways.get(unit, lambda: f"{value:,g}")()
 
 
 def labels(points: list[Point]) -> list[str]:
     """Name each series by what tells it from the others: its GPU, and attribute values that differ."""
-    keys = {
-        key
-        for point in points
-        for key in point.attributes
-        if not key.startswith(("hw.", "hwmetrics.gpu")) and not key.endswith(".severity")
-    }
+    # Which GPU is told by its index; what a sensor sits on and whose it is follow from that.
+    known = {"hw.id", "hw.name", "hw.parent", "hw.model", "hwmetrics.gpu.index", "hwmetrics.cuda.ordinal"}
+    keys = {key for point in points for key in point.attributes if key not in known and not key.endswith(".severity")}
     told = sorted(key for key in keys if len({str(point.attributes.get(key)) for point in points}) > 1)
     words = []
     for point in points:

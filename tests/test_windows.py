@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_hwmetrics.catalog import gpu, own, process, system
+from otel_hwmetrics.catalog import dataset, gpu, own, process, system, tree
 from otel_hwmetrics.model import Metric, Reading, Series, Snapshot, Window
 from otel_hwmetrics.windows import SHORTEST, Accumulator, Sample, between
 
@@ -386,6 +386,9 @@ def test_a_sample_does_not_change_once_it_is_taken() -> None:
     assert list(between(first, second)) == before
 
 
+REQUESTED = Series(tree.DATA_IO, {"disk.io.direction": "read"})
+REQUESTS = REQUESTED.of(tree.DATA_OPERATIONS)
+REQUEST_SIZE = REQUESTED.of(dataset.REQUEST_SIZE)
 MEAN = Series(gpu.UTILIZATION, {"hw.id": "GPU-1", "hw.gpu.task": "general"})
 PEAK = USED.of(gpu.MEMORY_PEAK)
 
@@ -459,3 +462,28 @@ def test_a_peak_that_was_read_is_better_than_one_that_was_seen() -> None:
     third = story.at(2, {USED: 3, PEAK: 4})
     assert value(between(first, third), PEAK) == 9
     assert value(between(second, third), PEAK) == 4
+
+
+def test_a_ratio_is_growth_by_growth() -> None:
+    """What one operation took on average over the window; absent while there was none."""
+    story = Story()
+    first = story.at(0, {REQUESTED: 1000, REQUESTS: 10})
+    second = story.at(1, {REQUESTED: 9000, REQUESTS: 12})
+    third = story.at(2, {REQUESTED: 9000, REQUESTS: 12})
+    assert value(between(first, second), REQUEST_SIZE) == 4000
+    assert value(between(first, third), REQUEST_SIZE) == 4000
+    assert value(between(second, third), REQUEST_SIZE) is None
+    assert value(between(None, second), REQUEST_SIZE) is None
+    alone = story.at(3, {REQUESTED: 9500})
+    assert value(between(third, alone), REQUEST_SIZE) is None
+
+
+def test_a_ratio_may_be_of_one_kind_of_series_alone() -> None:
+    """What storage had to do with it is told of reads; of writes it would say nothing."""
+    story = Story()
+    written, stored = (Series(row, {"disk.io.direction": "write"}) for row in (tree.DATA_IO, tree.DISK_IO))
+    fetched = REQUESTED.of(tree.DISK_IO)
+    first = story.at(0, {REQUESTED: 0, fetched: 0, written: 0, stored: 0})
+    second = story.at(1, {REQUESTED: 100, fetched: 25, written: 100, stored: 25})
+    (share,) = between(first, second).of(dataset.STORAGE_SHARE)
+    assert (share.value, share.attributes["disk.io.direction"]) == (0.25, "read")

@@ -91,10 +91,16 @@ class Ratio:
     """A gauge that is the growth of a counter divided by that of another of the same device, over the window.
 
     What one operation took on average, in bytes or seconds; absent while there was none.
+
+    Attributes:
+        of: What is divided.
+        by: What it is divided by.
+        only: An attribute and its value, where the ratio says something of these series alone.
     """
 
     of: Metric
     by: Metric
+    only: tuple[str, Attribute] | None = None
 
 
 @dataclass(frozen=True)

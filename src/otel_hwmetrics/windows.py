@@ -311,7 +311,8 @@ def _grown(series: Series, metric: Metric, earlier: Sample, later: Sample) -> fl
     growth = end.value - start.value
     if isinstance(metric.derivation, Rate):
         return _rate(series, growth / (end.at - start.at), metric.derivation, later.points)
-    if isinstance(metric.derivation, Ratio):
+    only = metric.derivation.only if isinstance(metric.derivation, Ratio) else None
+    if isinstance(metric.derivation, Ratio) and (only is None or series.attributes.get(only[0]) == only[1]):
         return _ratio(_siblings.of(series, metric.derivation.by), growth, earlier, later)
     return None
 

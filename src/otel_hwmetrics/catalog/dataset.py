@@ -7,6 +7,8 @@ The kernel does not count by path. So `INFO` says on which filesystem and disks 
 
 from __future__ import annotations
 
+from opentelemetry.semconv._incubating.attributes.disk_attributes import DiskIoDirectionValues
+
 from otel_hwmetrics.catalog import tree
 from otel_hwmetrics.catalog.system import DEVICE, FILESYSTEM_MOUNTPOINT, FILESYSTEM_TYPE, IO_DIRECTION
 from otel_hwmetrics.model import Kind, Metric, Rate, Ratio, Unit
@@ -39,10 +41,11 @@ STORAGE_SHARE = Metric(
     "hwmetrics.dataset.storage.share",
     Kind.GAUGE,
     Unit.RATIO,
-    "Bytes that storage moved for each byte that the process and its descendants moved by read and write calls, over the "
-    "window: near 0 where the page cache had them, above 1 with memory-mapped files or reading ahead.",
+    "Bytes that came from storage for each byte that the process and its descendants read by read calls, over the window: "
+    "near 0 where the page cache had them, above 1 with memory-mapped files or reading ahead.",
     attributes=(IO_DIRECTION,),
-    derivation=Ratio(tree.DISK_IO, by=tree.DATA_IO),
+    # Of writes it would say nothing of use: a small one dirties a page, and is written long after.
+    derivation=Ratio(tree.DISK_IO, by=tree.DATA_IO, only=(IO_DIRECTION, DiskIoDirectionValues.READ.value)),
 )
 NFS_IO = Metric(
     "hwmetrics.dataset.nfs.io",
