@@ -155,7 +155,9 @@ def test_no_total_falls_and_no_rate_is_negative(raws: list[float | None], data: 
                 assert told_rate is None or (told_rate >= 0 and math.isfinite(told_rate))
                 begin = earlier.points.get(ENERGY) or earlier.absent.get(ENERGY)
                 end = later.points.get(ENERGY)
-                known = begin is not None and end is not None and end.at - begin.at >= SHORTEST
+                known = False
+                if begin is not None and end is not None and end.at - begin.at >= SHORTEST:
+                    known = end.observed > begin.observed  # of a reset nothing is known
                 assert (told_rate is not None) == known
 
 
@@ -452,6 +454,24 @@ def test_a_level_that_falls_for_days_costs_no_more_memory_than_one_that_does_not
     assert ridge.length <= 512
     assert value(between(None, latest), PEAK) == 1e9 - 4_999
     assert 1e9 - 2 <= (value(between(start, latest), PEAK) or 0) <= 1e9
+
+
+def test_a_rate_does_not_count_the_time_of_a_reset() -> None:
+    """500 W before, during and after a reload of the driver are 500 W, whatever the counter says meanwhile."""
+    story = Story()
+    first = story.at(0, {ENERGY: 1e9})
+    story.at(30, {ENERGY: 1e9 + 15_000})
+    story.at(60, {ENERGY: 100})  # it began again at 59.8
+    last = story.at(90, {ENERGY: 15_100})
+    assert value(between(first, last), POWER) == pytest.approx(500)
+    assert value(between(first, last), ENERGY) == pytest.approx(30_000)
+
+
+def test_a_window_that_is_a_reset_has_no_rate() -> None:
+    """Nothing is known of it: not 0."""
+    story = Story()
+    first = story.at(0, {ENERGY: 1e9})
+    assert value(between(first, story.at(1, {ENERGY: 5})), POWER) is None
 
 
 def test_a_peak_that_was_read_is_better_than_one_that_was_seen() -> None:

@@ -62,6 +62,11 @@ class Runner:
         """Whether the source is known to be there; until then nothing is told of it."""
         return self.unavailable is None
 
+    @property
+    def hangs(self) -> bool:
+        """Whether a look has been under way for so long that it hangs."""
+        return False
+
     def start(self) -> None:
         """Open the source."""
         self._open()
@@ -124,12 +129,18 @@ class ThreadRunner(Runner):
         self._told = False
         self._pause = 0.0
         self._ask_again_at = 0.0
+        self._began = 0.0
         self._thread = threading.Thread(target=self._run, name=f"hwmetrics-{source.name}", daemon=True)
 
     @property
     def known(self) -> bool:
         """Whether the source is open; a driver may take seconds, and then not be there."""
         return self._opened and self.unavailable is None
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a look has been under way for so long that it hangs."""
+        return self._opened and self._busy and self._clock.monotonic() - self._began >= HUNG_AFTER
 
     def start(self) -> None:
         """Start the thread, which opens the source and then waits to be asked."""
@@ -178,6 +189,7 @@ class ThreadRunner(Runner):
         free = self._opened and not self._busy and self._result is None
         if free and self._clock.monotonic() >= self._ask_again_at:
             self._asked = self._busy = True
+            self._began = self._clock.monotonic()
             self._late = False
             self._condition.notify_all()
 

@@ -119,6 +119,10 @@ class Sampler:
         """Look once, judge if it is a regular sample, publish. Called on the sampler's thread (tests: on any one)."""
         started_cpu = time.thread_time()
         readings = [reading for batch in self._look() for reading in batch.readings]
+        for runner in self.runners:
+            if runner.known:
+                with guard(f"asking {runner.source.name} what it knows"):
+                    readings += runner.source.aside(hangs=runner.hangs)
         at, time_unix_nano = self._clock.monotonic(), self._clock.time_ns()
         readings += self._own(at)
         sample = self._accumulator.sample(readings, at, time_unix_nano)

@@ -87,7 +87,7 @@ class Point(NamedTuple):
         value: The total of a counter, the level of anything else.
         at: When it was read, in seconds of the monotonic clock.
         integral: Level times time, summed over the samples so far.
-        observed: The seconds that ``integral`` covers.
+        observed: The seconds that ``integral`` covers; of a counter, those whose growth is known.
         ridge: Of a peak: what it was when.
     """
 
@@ -146,29 +146,34 @@ _siblings = _Siblings()
 
 
 class _Counter:
-    """A counter made monotone: its growth since a base, and a new base whenever it falls (reset, wrap, garbage).
+    """A counter made monotone: its growth since a base, and a new base whenever it falls (reset, garbage).
 
     Args:
         metric: Whose ``origin`` says where the base is.
         raw: The first reading.
+        at: When it was made.
         before: What the total was before it.
     """
 
-    __slots__ = ("base", "before", "raw")
+    __slots__ = ("at", "base", "before", "observed", "raw")
 
-    def __init__(self, metric: Metric, raw: float, before: float) -> None:
+    def __init__(self, metric: Metric, raw: float, at: float, before: float) -> None:
         self.base = raw if metric.origin is Origin.INSTRUMENT else type(raw)(0)
         self.raw = raw
+        self.at = at
+        self.observed = 0.0
         self.before = before + type(raw)(0)  # growth up to the last fall
 
-    def advance(self, raw: float) -> float:
+    def advance(self, raw: float, at: float) -> Point:
         if raw < self.raw:
-            # What was counted between the last reading and the fall is unknown: adding nothing understates it, by one
-            # interval at most, and never invents.
+            # What was counted between the last reading and the fall is unknown: nothing is added for it, and the time
+            # does not count either, or a rate over it would be too low.
             self.before += self.raw - self.base
             self.base = raw
-        self.raw = raw
-        return self.total
+        else:
+            self.observed += max(0.0, at - self.at)
+        self.raw, self.at = raw, at
+        return Point(self.total, at, observed=self.observed)
 
     @property
     def total(self) -> float:
@@ -219,8 +224,8 @@ class Accumulator:
                 counter = self._counters.get(series)
                 if counter is None:
                     before = self._totals.get(series, 0)
-                    counter = self._counters[series] = _Counter(series.metric, value, before)
-                points[series] = Point(counter.advance(value), at)
+                    counter = self._counters[series] = _Counter(series.metric, value, at, before)
+                points[series] = counter.advance(value, at)
                 self._last[series] = (self._number, points[series])
             elif isinstance(series.metric.derivation, Peak):
                 points[series] = self._peak(series, value, at)
@@ -310,7 +315,8 @@ def _grown(series: Series, metric: Metric, earlier: Sample, later: Sample) -> fl
         return None
     growth = end.value - start.value
     if isinstance(metric.derivation, Rate):
-        return _rate(series, growth / (end.at - start.at), metric.derivation, later.points)
+        seconds = end.observed - start.observed
+        return _rate(series, growth / seconds, metric.derivation, later.points) if seconds > 0 else None
     only = metric.derivation.only if isinstance(metric.derivation, Ratio) else None
     if isinstance(metric.derivation, Ratio) and (only is None or series.attributes.get(only[0]) == only[1]):
         return _ratio(_siblings.of(series, metric.derivation.by), growth, earlier, later)

@@ -177,7 +177,7 @@ def test_what_was_asked_for_is_there() -> None:
 def test_counters_begin_where_their_subject_does(metric: Metric) -> None:
     """The machine's at `instrument()`, for it has been counting since boot; this process's at zero; a pipeline's too."""
     if metric.name.startswith(
-        ("process.", "hwmetrics.process.", "hwmetrics.tree.", "hwmetrics.torch.", "hwmetrics.internal.")
+        ("process.", "hwmetrics.process.", "hwmetrics.tree.", "hwmetrics.torch.", "hwmetrics.internal.", "hw.errors")
     ):
         assert metric.origin is Origin.ZERO
     elif metric in own.METRICS:

@@ -161,6 +161,14 @@ POWER_INSTANT = Metric(
     attributes=(*DEVICE, POWER_SCOPE),
     detail=True,
 )
+POWER_AVERAGE = Metric(
+    "hwmetrics.gpu.power.average",
+    Kind.GAUGE,
+    Unit.WATT,
+    "Power as the driver averages it, over about a second before each sample.",
+    attributes=(*DEVICE, POWER_SCOPE),
+    detail=True,
+)
 POWER_LIMIT = Metric(
     "hwmetrics.gpu.power.limit",
     Kind.UP_DOWN_COUNTER,
@@ -238,6 +246,7 @@ METRICS: tuple[Metric, ...] = (
     ENERGY,
     POWER,
     POWER_INSTANT,
+    POWER_AVERAGE,
     POWER_LIMIT,
     TEMPERATURE,
     TEMPERATURE_PEAK,

@@ -14,8 +14,8 @@ from otel_hwmetrics.model import Kind, Metric, Rate, Unit
 CLOCK_DOMAIN = "hwmetrics.gpu.clock.domain"
 """``graphics``, ``sm``, ``memory`` or ``video``."""
 THROTTLE_CAUSE = "hwmetrics.gpu.throttle.cause"
-"""What kept the clocks down: ``sw_power_cap``, ``sw_thermal``, ``hw_thermal``, ``hw_power_brake``, ``sync_boost``; of
-drivers that do not tell them apart, ``power`` and ``thermal``. AMD's: ``prochot``, ``power``, ``socket_thermal``,
+"""What kept the clocks down: ``sw_power_cap``, ``sw_thermal``, ``hw_thermal``, ``hw_power_brake``, ``sync_boost``,
+``board_limit``, ``reliability``, ``low_utilization``; of drivers that do not tell the thermal ones apart, ``thermal``. AMD's: ``prochot``, ``power``, ``socket_thermal``,
 ``vr_thermal``, ``memory_thermal``."""
 PRECISION = "hwmetrics.gpu.precision"
 """``fp64``, ``fp32`` or ``fp16``."""
@@ -58,7 +58,7 @@ CLOCK_LIMIT = Metric(
 )
 PERFORMANCE_STATE = Metric(
     "hwmetrics.gpu.performance.state",
-    Kind.GAUGE,
+    Kind.UP_DOWN_COUNTER,
     Unit.RATIO,
     "Performance state of the GPU: 0, the highest, to 15.",
     attributes=DEVICE,

@@ -8,7 +8,7 @@ from opentelemetry.semconv._incubating.metrics import hw_metrics as names
 from opentelemetry.semconv.attributes import error_attributes
 
 from otel_hwmetrics.catalog.gpu import DEVICE
-from otel_hwmetrics.model import Kind, Metric, Unit
+from otel_hwmetrics.model import Kind, Metric, Origin, Unit
 
 HW_STATE = hw_attributes.HW_STATE
 ERROR_TYPE = error_attributes.ERROR_TYPE
@@ -32,6 +32,8 @@ ERRORS = Metric(
     "Number of errors encountered by the component.",
     attributes=(*DEVICE, ERROR_TYPE, XID),
     integer=True,
+    # Sources count from their first look: the first XID of a code is growth, though no reading of 0 came before it.
+    origin=Origin.ZERO,
 )
 REMAPPED_ROWS = Metric(
     "hwmetrics.gpu.memory.remapped_rows",
@@ -60,7 +62,7 @@ REMAP_FAILED = Metric(
 )
 RECOVERY_ACTION = Metric(
     "hwmetrics.gpu.recovery.action",
-    Kind.GAUGE,
+    Kind.UP_DOWN_COUNTER,
     Unit.RATIO,
     "What the driver asks for before the GPU can be used again: 0 nothing, 1 a reset, 2 a reboot of the node, 3 to drain "
     "peer-to-peer traffic, 4 to drain and reset; higher numbers as nvml.h has them.",

@@ -35,7 +35,7 @@ IO_RATE = Metric(
 )
 PCIE_GENERATION = Metric(
     "hwmetrics.gpu.pcie.generation",
-    Kind.GAUGE,
+    Kind.UP_DOWN_COUNTER,
     Unit.RATIO,
     "Generation that the PCIe link runs at; an idle GPU lowers it to save power.",
     attributes=DEVICE,
@@ -44,7 +44,7 @@ PCIE_GENERATION = Metric(
 )
 PCIE_GENERATION_LIMIT = Metric(
     "hwmetrics.gpu.pcie.generation.limit",
-    Kind.GAUGE,
+    Kind.UP_DOWN_COUNTER,
     Unit.RATIO,
     "Highest generation that the GPU and its slot can agree on.",
     attributes=DEVICE,
@@ -53,7 +53,7 @@ PCIE_GENERATION_LIMIT = Metric(
 )
 PCIE_WIDTH = Metric(
     "hwmetrics.gpu.pcie.width",
-    Kind.GAUGE,
+    Kind.UP_DOWN_COUNTER,
     Unit.LANE,
     "Lanes that the PCIe link uses.",
     attributes=DEVICE,
@@ -62,7 +62,7 @@ PCIE_WIDTH = Metric(
 )
 PCIE_WIDTH_LIMIT = Metric(
     "hwmetrics.gpu.pcie.width.limit",
-    Kind.GAUGE,
+    Kind.UP_DOWN_COUNTER,
     Unit.LANE,
     "Most lanes that the GPU and its slot can agree on.",
     attributes=DEVICE,

@@ -234,5 +234,13 @@ class Source(ABC):
     def read(self) -> Batch:
         """Read everything once. Raises nothing: what fails is counted in the batch."""
 
+    def aside(self, *, hangs: bool) -> Iterable[Reading]:  # noqa: ARG002 - most sources know nothing
+        """What is known without asking: told also while `read` hangs. Called on the sampler's thread; never blocks.
+
+        Args:
+            hangs: Whether a look has been under way for so long that it hangs.
+        """
+        return ()
+
     def close(self) -> None:  # noqa: B027 - most sources hold nothing
         """Let go of what `open` took. Raises nothing."""

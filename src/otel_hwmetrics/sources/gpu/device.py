@@ -38,6 +38,13 @@ class Device:
             self._kept[name] = make()
         return cast("T", self._kept[name])
 
+    def since_first(self, name: str, count: float) -> float:
+        """What has been counted since the first look; after a reset of the hardware's counter, since that."""
+        base = self.keep(name, lambda: count)
+        if count < base:
+            base = self._kept[name] = 0
+        return count - base
+
     def series(self, metric: Metric, *pairs: tuple[str, Attribute]) -> Series:
         """The series of a metric of the device as a whole, with these attributes besides; the same object each time."""
         key = (metric.name, pairs)

@@ -117,3 +117,15 @@ TELLING = (
     "hwmetrics.gpu.memory.remap.cause",
 )
 """Attributes by which the series of one metric on one GPU differ."""
+
+LOOK_CALLS = (
+    *("nvmlDeviceGetFieldValues", "nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetTemperatureV", "nvmlDeviceGetSamples"),
+    *("nvmlDeviceGetUtilizationRates", "nvmlGpmSampleGet", "nvmlGpmMetricsGet", "nvmlGpmQueryDeviceSupport"),
+    *("nvmlDeviceGetClockInfo", "nvmlDeviceGetMaxClockInfo", "nvmlDeviceGetPerformanceState", "nvmlDeviceGetNumFans"),
+    *("nvmlDeviceGetMarginTemperature", "nvmlDeviceGetTemperatureThreshold", "nvmlDeviceGetEnforcedPowerLimit"),
+    *("nvmlDeviceGetEncoderUtilization", "nvmlDeviceGetDecoderUtilization", "nvmlDeviceGetBAR1MemoryInfo"),
+    *("nvmlDeviceGetCurrPcieLinkGeneration", "nvmlDeviceGetCurrPcieLinkWidth", "nvmlDeviceGetMaxPcieLinkGeneration"),
+    *("nvmlDeviceGetMaxPcieLinkWidth", "nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetProcessUtilization"),
+    *("nvmlDeviceGetFanSpeed_v2", "nvmlDeviceGetFanSpeedRPM"),
+)
+"""Everything that a look asks; not what finding a GPU asks."""

@@ -24,7 +24,7 @@ from otel_hwmetrics.catalog import gpu_health as health
 from otel_hwmetrics.model import Reading
 from otel_hwmetrics.sources.base import Batch, SourceUnavailable
 from otel_hwmetrics.sources.gpu.nvidia import NvidiaSource
-from otel_hwmetrics.testing import FakeGpu, FakeNvml
+from otel_hwmetrics.testing import FakeGpu, FakeMig, FakeNvml, ManualClock
 from otel_hwmetrics.windows import Accumulator, between
 from sources.gpu.nvidia import machines
 from sources.gpu.nvidia.machines import BUSY, metrics, values
@@ -214,6 +214,77 @@ def test_a_lost_gpu_is_failed_and_comes_back_by_itself() -> None:
         assert values(batch, 1)[health.STATUS, "ok"] == 1
 
 
+def test_while_a_call_hangs_its_gpus_are_failed_and_xids_still_leave() -> None:
+    """What the driver told of by itself matters most when it has stopped to answer."""
+    with machines.opened(BUSY) as machine:
+        wait_until_listening(machine)
+        machine.nvml.xid(79)
+        heard(machine, 1)
+        told = list(machine.source.aside(hangs=True))
+    assert {r.attributes[health.HW_STATE]: r.value for r in told if r.metric is health.STATUS}["failed"] == 1
+    assert [r.value for r in told if r.attributes.get(health.XID) == 79] == [1]
+
+
+def test_a_gpu_that_answers_its_name_alone_is_asked_for_with_growing_pauses(caplog: pytest.LogCaptureFixture) -> None:
+    """It is found again and again, and falls silent again and again: that is one outage, and is said once."""
+    with machines.opened(BUSY, BUSY) as machine:
+        machine.looks(3)
+        for call in machines.LOOK_CALLS:
+            machine.nvml.fail(call, "NVML_ERROR_UNKNOWN", gpu=1)
+        machine.looks(120)
+        assert len([record for record in caplog.records if "does not answer" in record.getMessage()]) == 1
+        machine.nvml.reset_calls()
+        machine.looks(60)
+        assert machine.nvml.calls_about(1) < 200
+
+
+def test_a_gpu_that_answers_nothing_is_failed_whatever_it_says() -> None:
+    """Also where it is not known to be lost."""
+    with machines.opened(BUSY) as machine:
+        machine.looks(3)
+        machine.nvml.fail("*", "NVML_ERROR_TIMEOUT")
+        assert values(machine.look(1)) == FAILED
+        machine.nvml.recover()
+        assert values(machine.look(1))[health.STATUS, "ok"] == 1
+
+
+def test_a_gpu_that_was_lost_at_the_start_is_met_when_it_is_back() -> None:
+    """It is tried again for as long as the job runs."""
+    nvml = FakeNvml([BUSY, dataclasses.replace(BUSY, uuid="GPU-b")], clock=(clock := ManualClock()))
+    nvml.fail("nvmlDeviceGetHandleByIndex_v2", "NVML_ERROR_GPU_IS_LOST", gpu=1, until=100)
+    with nvml:
+        source = NvidiaSource("all", {}, clock.monotonic)
+        source.open()
+        for _ in range(140):
+            clock.advance(1)
+            batch = source.read()
+        source.close()
+    assert rows.ENERGY in metrics(batch, 1)
+
+
+def test_what_we_do_not_hold_is_not_given_back() -> None:
+    """After a driver that did not come back, another library's use of NVML is none of ours to end."""
+    with machines.opened(BUSY) as machine:
+        machine.looks(2)
+        machine.nvml.reload_driver()
+        machine.looks(40)
+        machine.nvml.driver_back()
+        pynvml.nvmlInit()
+        machine.source.close()
+        assert pynvml.nvmlDeviceGetCount() == 1
+        pynvml.nvmlShutdown()
+
+
+def test_instances_that_are_made_anew_are_met() -> None:
+    """MIG is divided again while the job runs: what was taken away is gone, what came is read."""
+    with machines.opened(dataclasses.replace(BUSY, mig=[FakeMig(profile="1g.10gb", uuid="MIG-one")])) as machine:
+        machine.looks(3)
+        board = machine.source._boards[1]
+        board.lost = True
+        machine.looks(40)
+        assert any(reading.attributes["hw.id"] == "MIG-one" for reading in machine.look(1).readings)
+
+
 def test_a_lost_gpu_costs_next_to_nothing() -> None:
     """It is asked for with growing pauses, not at every look."""
     with machines.opened(BUSY, BUSY) as machine:
@@ -298,7 +369,8 @@ def heard(machine: machines.Machine, total: int) -> list[Reading]:
         if sum(counts.values()) >= total:
             break
         time.sleep(0.01)
-    return [reading for reading in machine.look(1).readings if health.XID in reading.attributes]
+    machine.clock.advance(1)
+    return [reading for reading in machine.source.aside(hangs=False) if health.XID in reading.attributes]
 
 
 def test_an_xid_is_counted_by_gpu_and_code_from_the_first_on() -> None:
@@ -326,7 +398,8 @@ def test_what_the_gpu_counts_itself_is_not_counted_again() -> None:
         machine.nvml.send_event(pynvml.nvmlEventTypeDoubleBitEccError)
         machine.nvml.xid(48)
         heard(machine, 2)
-        kinds = {r.attributes[health.ERROR_TYPE] for r in machine.look(1).readings if r.metric is health.ERRORS}
+        told = [*machine.look(1).readings, *machine.source.aside(hangs=False)]
+        kinds = {reading.attributes[health.ERROR_TYPE] for reading in told if reading.metric is health.ERRORS}
     assert kinds == {"corrected", "uncorrected", "xid"}
 
 
@@ -461,7 +534,7 @@ def test_a_gpu_that_cannot_be_opened_is_left_out(caplog: pytest.LogCaptureFixtur
         batch = source.read()
     assert indices(batch) == [0, 2]
     (record,) = caplog.records
-    assert record.getMessage() == "GPU 1 cannot be opened and is left out: GPU is lost"
+    assert record.getMessage() == "GPU 1 cannot be opened and is left out until it can: GPU is lost"
 
 
 def test_no_gpu_can_be_opened(caplog: pytest.LogCaptureFixture) -> None:

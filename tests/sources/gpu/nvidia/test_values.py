@@ -15,8 +15,11 @@ from otel_hwmetrics.catalog import gpu as rows
 from otel_hwmetrics.catalog import gpu_activity as activity
 from otel_hwmetrics.catalog import gpu_health as health
 from otel_hwmetrics.catalog import gpu_links as links
+from otel_hwmetrics.sources.base import Batch, Bench
+from otel_hwmetrics.sources.gpu.nvidia import NvidiaSource
+from otel_hwmetrics.sources.gpu.nvidia.fields import Field, Fields
 from otel_hwmetrics.sources.gpu.nvidia.ours import Ours
-from otel_hwmetrics.testing import FakeGpu, FakeMig, FakeProcess
+from otel_hwmetrics.testing import FakeGpu, FakeMig, FakeNvml, FakeProcess, ManualClock
 from otel_hwmetrics.windows import Accumulator, between
 from sources.gpu.nvidia.machines import AGES, BUSY, GIB, metrics, opened, values
 
@@ -32,8 +35,9 @@ EXPECTED: dict[tuple[object, ...], float] = {
     (rows.MEMORY_FREE,): 80 * GIB - 500 * 1024**2 - 60_000_000_512,
     (rows.BAR1_LIMIT,): 128 * GIB,
     (rows.BAR1_USAGE,): 4_000_000_000,
-    (rows.ENERGY, "counter"): 1_234_567.891 + 612.345 * (4 + AGES),
+    (rows.ENERGY, "counter"): 612.345 * (3 + AGES),
     (rows.POWER_INSTANT, "gpu"): 612.345,
+    (rows.POWER_AVERAGE, "gpu"): 612.345,
     (rows.POWER_LIMIT,): 700.0,
     (rows.TEMPERATURE, "gpu"): 66,
     (rows.TEMPERATURE, "memory"): 71,
@@ -65,17 +69,18 @@ EXPECTED: dict[tuple[object, ...], float] = {
     (activity.CLOCK_LIMIT, "graphics"): 1_980_000_000,
     (activity.CLOCK_LIMIT, "video"): 1_545_000_000,
     (activity.PERFORMANCE_STATE,): 0,
-    (activity.THROTTLE_TIME, "sw_power_cap"): 0.25 * (4 + AGES),
-    (activity.THROTTLE_TIME, "hw_thermal"): 0.125 * (4 + AGES),
+    (activity.THROTTLE_TIME, "sw_power_cap"): 0.25 * (3 + AGES),
+    (activity.THROTTLE_TIME, "hw_thermal"): 0.125 * (3 + AGES),
     (activity.THROTTLE_TIME, "sw_thermal"): 0,
     (activity.THROTTLE_TIME, "hw_power_brake"): 0,
     (activity.THROTTLE_TIME, "sync_boost"): 0,
+    **{(activity.THROTTLE_TIME, cause): 0 for cause in ("board_limit", "reliability", "low_utilization")},
     (activity.PROCESS_MEMORY, "tree"): 0,
     # These may wrap, so the source counts them itself, from the first look on.
     (links.IO, "receive"): 1e9 * (3 + AGES),
     (links.IO, "transmit"): 2e9 * (3 + AGES),
-    (links.NVLINK_IO, "receive"): 3e9 * (4 + AGES) // 1024 * 1024,
-    (links.NVLINK_IO, "transmit"): 4e9 * (4 + AGES) // 1024 * 1024,
+    (links.NVLINK_IO, "receive"): 3e9 * (3 + AGES),
+    (links.NVLINK_IO, "transmit"): 4e9 * (3 + AGES),
     (links.NVLINK_ACTIVE,): 18,
     (links.NVLINK_LIMIT,): 18,
     **{(links.NVLINK_ERRORS, kind): 0 for kind in ("crc", "replay", "recovery")},
@@ -102,7 +107,7 @@ def test_every_value_is_exact_and_in_si_units() -> None:
     with opened(BUSY) as machine:
         machine.looks(4)
         batch = machine.look(AGES)
-    assert values(batch) == pytest.approx(EXPECTED, rel=1e-9)
+    assert values(batch) == pytest.approx(EXPECTED, rel=1e-8)
     assert batch.lost == {}
 
 
@@ -171,7 +176,7 @@ def test_pages_that_were_retired_stand_in_for_rows() -> None:
 def test_nvlink_5_counts_bytes_by_link() -> None:
     """Blackwell has other fields: the sum over all links is told under the same name."""
     with opened(dataclasses.replace(BUSY, nvlink_generation=5)) as machine:
-        machine.look()
+        machine.looks(2, every=0)
         found = values(machine.look(10))
     assert found[links.NVLINK_IO, "receive"] == pytest.approx(3e10, rel=1e-6)
     assert found[links.NVLINK_IO, "transmit"] == pytest.approx(4e10, rel=1e-6)
@@ -397,3 +402,104 @@ def test_a_gpu_without_memory_of_its_own_has_everything_else() -> None:
         assert machine.nvml.calls["nvmlDeviceGetMemoryInfo", 0] == 1
     assert not {rows.MEMORY_USAGE, rows.MEMORY_LIMIT, rows.MEMORY_FREE, rows.BAR1_USAGE} & found
     assert {rows.ENERGY, rows.UTILIZATION, activity.SM_ACTIVITY} <= found
+
+
+def test_a_part_that_goes_does_not_take_the_others_along() -> None:
+    """Of a field of many scopes the sum of those that answer is told; one that refuses is not asked for again."""
+    with opened(BUSY) as machine:
+        gpu = machine.source._boards[0].gpu
+        fields = Fields(gpu, Bench(gpu, ()), [HALF])
+        batch = Batch()
+        fields.read_into(batch, machine.clock.monotonic)
+        fields.read_into(batch, machine.clock.monotonic)
+    assert [reading.value for reading in batch.readings] == [1, 1]
+    assert batch.lost == {}
+
+
+HALF = Field(
+    "NVML_FI_DEV_NVLINK_GET_STATE",
+    links.NVLINK_ACTIVE,
+    lambda gpu: gpu.series(links.NVLINK_ACTIVE),
+    lambda value: value,
+    scopes=lambda _: (0, 99),  # there is no link 99
+)
+"""A field of which one scope is known."""
+
+
+def test_links_are_counted_later_where_the_driver_could_not_say_at_first() -> None:
+    """An error that passes is not taken for a board without links."""
+    clock = ManualClock()
+    nvml = FakeNvml([BUSY], clock=clock)
+    nvml.fail_field(pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT, "NVML_ERROR_UNKNOWN", until=2)
+    with nvml:
+        source = NvidiaSource("all", {}, clock.monotonic)
+        source.open()
+        for _ in range(20):
+            clock.advance(1)
+            batch = source.read()
+        source.close()
+    assert values(batch)[links.NVLINK_ACTIVE,] == 18
+
+
+def test_a_ring_that_is_too_short_for_the_window_tells_of_its_own_length() -> None:
+    """With exports a minute apart and nothing in between, 17 seconds are known, and said to be that."""
+    with opened(BUSY) as machine:
+        machine.looks(3)
+        (mean,) = (
+            reading
+            for reading in machine.look(60).readings
+            if reading.metric is rows.UTILIZATION and reading.attributes["hw.gpu.task"] == "general"
+        )
+    assert mean.since is not None
+    assert mean.at - mean.since == pytest.approx(99 / 6, abs=0.2)
+
+
+def test_all_ones_are_no_count() -> None:
+    """What a device that is gone answers on its bus."""
+    board = dataclasses.replace(BUSY, fields={"NVML_FI_DEV_PCIE_REPLAY_COUNTER": 2**32 - 1})
+    with opened(board) as machine:
+        batch = machine.look()
+    assert (links.PCIE_ERRORS, "replay") not in values(batch)
+    assert batch.lost["ValueError"] >= 1
+
+
+def test_a_counter_that_dips_for_a_moment_draws_no_megawatts() -> None:
+    """Energy that reads 0 once is garbage, and the watts after it are those before it."""
+    accumulator = Accumulator()
+    with opened(BUSY) as machine:
+        watts = []
+        previous = accumulator.sample(machine.look().readings, 50, 0)
+        for second in range(1, 8):
+            batch = machine.look(1)
+            if second == 3:
+                machine.nvml.fail_field(pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, "NVML_ERROR_UNKNOWN")
+            if second == 4:
+                machine.nvml.recover()
+            latest = accumulator.sample(batch.readings, 50 + second, 0)
+            watts += [reading.value for reading in between(previous, latest).of(rows.POWER)]
+            previous = latest
+    assert watts
+    assert max(watts) <= 613
+
+
+def test_margin_of_a_board_before_ada_with_an_older_driver() -> None:
+    """From the threshold and the older temperature call."""
+    clock = ManualClock()
+    nvml = FakeNvml([dataclasses.replace(BUSY, unsupported=("nvmlDeviceGetMarginTemperature",))], clock=clock)
+    nvml.missing("nvmlDeviceGetTemperatureV")
+    with nvml:
+        source = NvidiaSource("all", {}, clock.monotonic)
+        source.open()
+        found = values(source.read())
+        source.close()
+    assert found[rows.TEMPERATURE_MARGIN,] == 89 - 66
+
+
+def test_a_process_in_a_container_that_sees_the_host_s_numbers_finds_its_own(tmp_path: Path) -> None:
+    """Where the host's /proc was passed into the container, NSpid tells the host's number of this very process."""
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "status").write_text("Name:\tpython\nNSpid:\t100\t7\n")
+    ours = Ours(str(tmp_path))
+    assert ours.can_tell
+    assert 100 in ours
+    assert 7 not in ours

@@ -175,7 +175,10 @@ def ecc(gpu: Gpu) -> Items:
         for kind, count in sysfs.errors(card.file(block)).items():
             totals[kind] = totals.get(kind, 0) + count
     for kind, total in totals.items():
-        yield gpu.series(health.ERRORS, (health.ERROR_TYPE, _ERROR_TYPES[kind])), total
+        yield (
+            gpu.series(health.ERRORS, (health.ERROR_TYPE, _ERROR_TYPES[kind])),
+            gpu.since_first(f"ECC {_ERROR_TYPES[kind]}", total),
+        )
 
 
 def bad_pages(gpu: Gpu) -> Items:

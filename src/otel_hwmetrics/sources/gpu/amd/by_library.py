@@ -124,4 +124,5 @@ def ecc(gpu: Gpu) -> Items:
     for key, error_type in _ECC.items():
         found = number(answer.get(key), key)
         if found is not None:
-            yield gpu.series(health.ERRORS, (health.ERROR_TYPE, error_type)), within(found, MOST_COUNT, key)
+            count = gpu.since_first(f"ECC {error_type}", within(found, MOST_COUNT, key))
+            yield gpu.series(health.ERRORS, (health.ERROR_TYPE, error_type)), count

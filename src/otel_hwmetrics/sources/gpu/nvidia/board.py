@@ -94,10 +94,14 @@ class Board:
             batch.readings += own.readings
             failing = self._gone & own.lost.keys()
             batch.readings += self._status(HwStateValues.FAILED if failing else _judged(own))
-        elif self._silent & own.lost.keys():
-            # What a device said before it was lost is not what it is like now.
-            self.lost = True
+        elif own.lost:
+            # What a device said before it fell silent is not what it is like now.
+            self.lost = bool(self._silent & own.lost.keys())
             batch.readings += self._status(HwStateValues.FAILED)
+
+    def failed(self) -> Iterator[Reading]:
+        """Its status while it hangs. May be called by another thread than the one that is in the driver."""
+        return self._status(HwStateValues.FAILED)
 
     def _status(self, current: HwStateValues) -> Iterator[Reading]:
         """A reading for each state that the device can be in; a MIG instance's is its GPU's."""

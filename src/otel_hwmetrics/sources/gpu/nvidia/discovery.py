@@ -18,8 +18,10 @@ from otel_hwmetrics.sources.gpu.nvidia.visible import Card, Instance, visible
 _logger = logging.getLogger(__name__)
 
 
-def meet(nvml: Any, gpus: str, environ: Mapping[str, str], clock: Clock, ours: Ours) -> list[Gpu]:
-    """The GPUs to read, in the driver's order, each followed by its MIG instances.
+def meet(  # noqa: PLR0913, PLR0917 - each is a different part of the world
+    nvml: Any, gpus: str, environ: Mapping[str, str], clock: Clock, ours: Ours, told: set[int]
+) -> tuple[list[Gpu], bool]:
+    """The GPUs to read, in the driver's order, each followed by its MIG instances; and whether one cannot be opened.
 
     Args:
         nvml: The module, initialised.
@@ -27,6 +29,7 @@ def meet(nvml: Any, gpus: str, environ: Mapping[str, str], clock: Clock, ours: O
         environ: Where ``CUDA_VISIBLE_DEVICES`` is.
         clock: Stamps readings that know their own time.
         ours: Tells the job's processes.
+        told: Numbers of the GPUs that were said to be left out; it is tried again for weeks.
 
     Raises:
         SourceUnavailable: There is none, or none that the job may see.
@@ -46,7 +49,13 @@ def meet(nvml: Any, gpus: str, environ: Mapping[str, str], clock: Clock, ours: O
         except nvml.NVMLError as error:
             # One GPU that is lost or not ours must not take the others along.
             # Its text is the driver's: asked for here, not by whatever thread a log handler formats on.
-            _logger.warning("GPU %d cannot be opened and is left out: %s", index, str(error))
+            _logger.log(
+                logging.DEBUG if index in told else logging.WARNING,
+                "GPU %d cannot be opened and is left out until it can: %s",
+                index,
+                str(error),
+            )
+            told.add(index)
         cards.append(card)
     if not handles:
         raise SourceUnavailable("nvidia", "the driver shows no GPU", "is one passed into the container?")
@@ -64,7 +73,7 @@ def meet(nvml: Any, gpus: str, environ: Mapping[str, str], clock: Clock, ours: O
             f"machine's {len(handles)} GPUs",
             "gpus=all reports them all the same",
         )
-    return met
+    return met, len(handles) < count
 
 
 def again(gpu: Gpu) -> Gpu:

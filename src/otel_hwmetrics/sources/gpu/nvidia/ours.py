@@ -21,11 +21,24 @@ class Ours:
 
     def __init__(self, proc: str = "/proc", root: int | None = None) -> None:
         self._proc = proc
-        self._root = os.getpid() if root is None else root
+        numbers = self._own_numbers()
+        # The first is that of the namespace that /proc is of, which is the host's where it was passed into a container.
+        self._root = (numbers[0] if numbers else os.getpid()) if root is None else root
         try:
-            self.can_tell = os.stat(f"{proc}/self/ns/pid").st_ino == _FIRST_PID_NAMESPACE
+            self.can_tell = len(numbers) > 1 or os.stat(f"{proc}/self/ns/pid").st_ino == _FIRST_PID_NAMESPACE
         except OSError:
             self.can_tell = False
+
+    def _own_numbers(self) -> list[int]:
+        """This process's number in each namespace from that of /proc down to its own (``NSpid``, Linux 4.1)."""
+        try:
+            with open(f"{self._proc}/self/status", "rb") as file:
+                for line in file:
+                    if line.startswith(b"NSpid:"):
+                        return [int(number) for number in line.split()[1:]]
+        except (OSError, ValueError):
+            pass
+        return []
 
     def __contains__(self, pid: int) -> bool:
         """Whether it is the root or below it."""

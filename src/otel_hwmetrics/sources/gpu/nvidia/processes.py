@@ -35,7 +35,7 @@ class Processes:
         """
         processes = self._list()
         scope, chosen = self._choose(processes)
-        if not chosen and (scope == "device" or processes):
+        if not chosen and scope == "device":
             # In a container the list may be empty because the driver hides it: no evidence of 0.
             return
         # All ones: the driver does not know (Windows' display model, MIG without rights). A part is not the sum.

@@ -20,7 +20,7 @@ from otel_hwmetrics.model import Metric
 from otel_hwmetrics.sources.base import Item, Reader, Unsupported
 from otel_hwmetrics.sources.gpu.device import Items, celsius, ratio, within
 from otel_hwmetrics.sources.gpu.nvidia.device import Gpu, watts
-from otel_hwmetrics.sources.gpu.nvidia.library import NOT_AVAILABLE
+from otel_hwmetrics.sources.gpu.nvidia.library import NOT_AVAILABLE, permanent
 from otel_hwmetrics.sources.gpu.nvidia.processes import Processes
 from otel_hwmetrics.sources.gpu.nvidia.ring import Ring
 
@@ -76,7 +76,12 @@ def _margin(gpu: Gpu) -> Items:
 def _margin_to_slowdown(gpu: Gpu) -> Items:
     # Boards before Ada tell the threshold, in degrees.
     slowdown = gpu.nvml.nvmlDeviceGetTemperatureThreshold(gpu.handle, gpu.nvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN)
-    now = gpu.nvml.nvmlDeviceGetTemperatureV(gpu.handle, gpu.nvml.NVML_TEMPERATURE_GPU)
+    if not slowdown:
+        raise Unsupported
+    try:
+        now = gpu.nvml.nvmlDeviceGetTemperatureV(gpu.handle, gpu.nvml.NVML_TEMPERATURE_GPU)
+    except gpu.nvml.NVMLError_FunctionNotFound:  # drivers before 575
+        now = gpu.nvml.nvmlDeviceGetTemperature(gpu.handle, gpu.nvml.NVML_TEMPERATURE_GPU)
     yield gpu.series(rows.TEMPERATURE_MARGIN), celsius(slowdown) - celsius(now)
 
 
@@ -91,10 +96,10 @@ _THRESHOLDS: Final = (
 def _threshold(constant: str, location: str, limit_type: str) -> Reader[Gpu]:
     def read(gpu: Gpu) -> Items:
         degrees = gpu.nvml.nvmlDeviceGetTemperatureThreshold(gpu.handle, getattr(gpu.nvml, constant))
-        # 0 is what boards say that have no such limit.
-        if degrees:
-            pair = (rows.HW_LIMIT_TYPE, limit_type)
-            yield gpu.sensor(rows.TEMPERATURE_LIMIT, "temperature", location, pair), celsius(degrees)
+        if not degrees:
+            raise Unsupported  # 0 is what boards say that have no such limit
+        pair = (rows.HW_LIMIT_TYPE, limit_type)
+        yield gpu.sensor(rows.TEMPERATURE_LIMIT, "temperature", location, pair), celsius(degrees)
 
     return Reader(
         (rows.TEMPERATURE_LIMIT,),
@@ -118,8 +123,7 @@ def _memory_ring(gpu: Gpu) -> Ring:
 
 def _utilization(gpu: Gpu) -> Items:
     """From the driver's ring; an idle GPU's is empty, and then the figure of the moment stands in."""
-    items = list(gpu.keep("utilization", lambda: _ring(gpu)).read())
-    yield from items or _unless_refused(gpu, _utilization_of_the_moment)
+    yield from _from_ring(gpu, gpu.keep("utilization", lambda: _ring(gpu)), _utilization_of_the_moment)
 
 
 def _utilization_of_the_moment(gpu: Gpu) -> Items:
@@ -128,16 +132,30 @@ def _utilization_of_the_moment(gpu: Gpu) -> Items:
 
 
 def _memory_controller(gpu: Gpu) -> Items:
-    items = list(gpu.keep("memory controller", lambda: _memory_ring(gpu)).read())
-    yield from items or _unless_refused(gpu, _memory_controller_of_the_moment)
+    ring = gpu.keep("memory controller", lambda: _memory_ring(gpu))
+    yield from _from_ring(gpu, ring, _memory_controller_of_the_moment)
 
 
-def _unless_refused(gpu: Gpu, read: Callable[[Gpu], Items]) -> list[Item]:
-    """What the figure of the moment says; a driver that refuses it does not make the ring any worse."""
+def _from_ring(gpu: Gpu, ring: Ring, of_the_moment: Callable[[Gpu], Items]) -> list[Item]:
+    """What the ring says, else what the moment does: of an idle GPU it is empty, and a driver may refuse it for now.
+
+    Raises:
+        NVMLError: The board keeps no ring, or the driver refuses both.
+    """
+    refused: Exception | None = None
     try:
-        return list(read(gpu))
+        if items := list(ring.read()):
+            return items
+    except permanent(gpu.nvml):
+        raise
+    except gpu.nvml.NVMLError as error:
+        refused = error
+    try:
+        return list(of_the_moment(gpu))
     except gpu.nvml.NVMLError:
-        return []
+        if refused is not None:
+            raise refused from None
+        return []  # what a moment cannot tell does not make the ring any worse
 
 
 def _memory_controller_of_the_moment(gpu: Gpu) -> Items:

@@ -7,6 +7,7 @@ moment, one sees a sixth of a second of each second; a ring that is read in time
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from typing import Any, Final
 
@@ -52,7 +53,7 @@ class Ring:
         if self._call is None:
             self._begin()
         at = self._gpu.clock()
-        values = self._new()
+        values, span = self._new()
         since = self._since
         if since is None:
             # What the ring held before the first look is older than the job: only where it ends is of interest.
@@ -63,6 +64,9 @@ class Ring:
                 self._seen, self._since = 0, None
             return
         self._since = at
+        if len(values) == len(self._buffer):
+            # More was taken than the ring holds: what it has is of its own length, and of the time before nothing is known.
+            since = max(since, at - span)
         yield Reading(self._mean, sum(values) / len(values) / 100, at, since)
         if self._peak is not None:
             yield Reading(self._peak, max(values) / 100, at, since)
@@ -72,13 +76,19 @@ class Ring:
         size = ctypes.c_uint(0)
         value_type = ctypes.c_uint(0)
         # With no array to fill it says how large one has to be.
-        call(self._gpu.handle, self._kind, ctypes.c_ulonglong(0), ctypes.byref(value_type), ctypes.byref(size), None)
-        size.value = int(within(size.value, _MOST_SAMPLES, "the size of its ring", least=1))
+        # An idle GPU may have none to size the answer by: then it is asked again at the next look.
+        with contextlib.suppress(self._gpu.nvml.NVMLError_NotFound):
+            call(
+                self._gpu.handle, self._kind, ctypes.c_ulonglong(0), ctypes.byref(value_type), ctypes.byref(size), None
+            )
+        size.value = int(within(size.value, _MOST_SAMPLES, "the size of its ring"))
         self._buffer = (self._gpu.nvml.c_nvmlSample_t * size.value)()
-        self._call = call
+        self._call = call if size.value else None
 
-    def _new(self) -> list[int]:
-        """Percentages that the ring has got since the last call, oldest first."""
+    def _new(self) -> tuple[list[int], float]:
+        """Percentages that the ring has got since the last call, oldest first, and how many seconds they reach back."""
+        if not len(self._buffer):
+            return [], 0.0
         count = ctypes.c_uint(len(self._buffer))
         value_type = ctypes.c_uint(0)
         try:
@@ -91,13 +101,15 @@ class Ring:
                 ctypes.byref(self._buffer),
             )
         except self._gpu.nvml.NVMLError_NotFound:
-            return []
+            return [], 0.0
         # Time 0 and values beyond 100 are places of the ring that were never filled.
         samples = [
             (sample.timeStamp, sample.sampleValue.uiVal)
             for sample in self._buffer[: min(count.value, len(self._buffer))]
             if sample.timeStamp > self._seen and sample.sampleValue.uiVal <= 100  # noqa: PLR2004 - percent
         ]
-        if samples:
-            self._seen = max(time for time, _ in samples)
-        return [value for _, value in samples]
+        if not samples:
+            return [], 0.0
+        times = [time for time, _ in samples]
+        self._seen = max(times)
+        return [value for _, value in samples], (self._seen - min(times)) / 1e6

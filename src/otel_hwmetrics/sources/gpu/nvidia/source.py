@@ -6,12 +6,12 @@ Handles, names and UUIDs are asked for once, and again only when a GPU or the wh
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from otel_hwmetrics.catalog import gpu_health as health
@@ -35,6 +35,19 @@ RELEASE_TIMEOUT: Final = 0.2
 """Seconds that starting NVML anew waits for the thread that hears of events; the next attempt finds it gone."""
 COUNTED_ELSEWHERE: Final = {"single_bit_ecc", "double_bit_ecc", "single_bit_ecc_storm"}
 """Events of which the GPU itself keeps count, over its whole life."""
+
+
+@dataclass
+class Outage:
+    """A device that does not answer.
+
+    Attributes:
+        ask_again_at: When to look for it next, in seconds of the monotonic clock.
+        pause: How long after that.
+    """
+
+    ask_again_at: float
+    pause: float = FIRST_PAUSE
 
 
 class NvidiaSource(Source):
@@ -65,8 +78,11 @@ class NvidiaSource(Source):
         self._boards: list[Board] = []
         self._watch: EventWatch | None = None
         self._heard: dict[Key, Series] = {}
-        self._pause = FIRST_PAUSE
-        self._ask_again_at = 0.0
+        self._holds = False
+        self._outages: dict[str, Outage] = {}
+        self._unopened = False
+        self._left_out: set[int] = set()
+        self._meet_again_at = 0.0
 
     def open(self) -> None:
         """Load NVML and meet the GPUs. Without persistence mode the driver may take seconds over this.
@@ -79,12 +95,13 @@ class NvidiaSource(Source):
             nvml.nvmlInit()
         except nvml.NVMLError as error:
             raise SourceUnavailable(self.name, *why_not(nvml, error)) from error
-        self._nvml = nvml
+        self._nvml, self._holds = nvml, True
         try:
             self._boards = self._meet()
         except BaseException:
             self.close()
             raise
+        self._meet_again_at = self._clock() + LONGEST_PAUSE
         self._watch = EventWatch(nvml, clock=self._clock)
         self._listen()
 
@@ -94,43 +111,49 @@ class NvidiaSource(Source):
             self._watch.rebind([board.gpu for board in self._boards if not board.lost])
 
     def _meet(self) -> list[Board]:
-        gpus = meet(self._nvml, self._gpus, self._environ, self._clock, self._ours)
+        gpus, self._unopened = meet(self._nvml, self._gpus, self._environ, self._clock, self._ours, self._left_out)
         return [Board(gpu, self._clock, number / len(gpus)) for number, gpu in enumerate(gpus)]
 
     def read(self) -> Batch:
         """Ask every GPU once. A GPU that fails loses its own readings; the others are read all the same."""
         batch = Batch()
-        lost = [board for board in self._boards if board.lost]
-        if lost and self._clock() >= self._ask_again_at:
-            self._have_back(lost)
+        now = self._clock()
+        if any(now >= outage.ask_again_at for outage in self._outages.values()):
+            self._have_back([board for board in self._boards if board.lost])
+        if self._unopened and now >= self._meet_again_at:
+            self._meet_others()
         for board in self._boards:
-            was_lost = board.lost
             board.read_into(batch)
-            if board.lost and not was_lost:
-                self._pause = FIRST_PAUSE
-                self._ask_again_at = self._clock() + self._pause
-                _logger.warning("%s does not answer any more: its status is failed", board.gpu.identity.name)
-        batch.readings += self._events()
+            self._keep_account(board)
         return batch
 
-    def _events(self) -> Iterator[Reading]:
-        """How often each thing has happened that the driver told of by itself. ECC errors have counters of their own."""
+    def _keep_account(self, board: Board) -> None:
+        """Begin an outage where a device has fallen silent, end it where it answers again, and say so once of each."""
+        uuid = board.gpu.identity.uuid
+        if board.lost and uuid not in self._outages:
+            self._outages[uuid] = Outage(self._clock() + FIRST_PAUSE)
+            _logger.warning("%s does not answer any more: its status is failed", board.gpu.identity.name)
+        elif not board.lost and uuid in self._outages:
+            del self._outages[uuid]
+            _logger.warning("%s answers again", board.gpu.identity.name)
+
+    def aside(self, *, hangs: bool) -> Iterable[Reading]:
+        """What the driver told of by itself, and that the GPUs are failed while a call into it hangs."""
+        if hangs:
+            for board in tuple(self._boards):
+                yield from board.failed()
         counts: Counter[Key] = Counter()
-        for (uuid, kind, code), count in (self._watch.counts() if self._watch is not None else {}).items():
+        watch = self._watch
+        for (uuid, kind, code), count in (watch.counts() if watch is not None else {}).items():
             if kind not in COUNTED_ELSEWHERE:
                 # A code that no catalog can have is garbage: it must not make a series of its own.
                 counts[uuid, kind, None if code is None else min(code, UNKNOWN)] += count
         at = self._clock()
         for key, count in counts.items():
-            series = self._heard.get(key)
-            if series is None:
-                series = self._series(*key)
-                if series is None:
-                    continue
+            series = self._heard.get(key) or self._series(*key)
+            if series is not None:
                 self._heard[key] = series
-                # It has been counted from 0: without saying so the first of its kind would be where counting begins.
-                yield Reading(series, 0, at)
-            yield Reading(series, count, at)
+                yield Reading(series, count, at)
 
     def _series(self, uuid: str, kind: str, code: int | None) -> Series | None:
         for board in self._boards:
@@ -145,15 +168,15 @@ class NvidiaSource(Source):
             found = self._begin_anew()
         else:
             found = {board.gpu.identity.uuid: new for board in lost if (new := self._again(board)) is not None}
+            if any(board.gpu.identity.parent is not None for board in lost):
+                found |= self._divided_anew()
         # One that is not found stays, and stays failed: a GPU that vanished must not look like one that never was.
         self._boards = [found.pop(board.gpu.identity.uuid, board) for board in self._boards] + list(found.values())
-        self._listen()
         for board in lost:
-            if board not in self._boards:
-                _logger.warning("%s is asked again after it was lost", board.gpu.identity.name)
-        if any(board in self._boards for board in lost):
-            self._pause = min(self._pause * 2, LONGEST_PAUSE)
-            self._ask_again_at = self._clock() + self._pause
+            outage = self._outages.setdefault(board.gpu.identity.uuid, Outage(0.0))
+            outage.pause = min(outage.pause * 2, LONGEST_PAUSE)
+            outage.ask_again_at = self._clock() + outage.pause
+        self._listen()
 
     def _again(self, board: Board) -> Board | None:
         try:
@@ -163,32 +186,62 @@ class NvidiaSource(Source):
         board.close()
         return Board(gpu, self._clock, board.phase)
 
+    def _divided_anew(self) -> dict[str, Board]:
+        """The MIG instances that have come since; those that are gone are let go of, for they were taken away on purpose."""
+        met = {board.gpu.identity.uuid: board for board in self._met_again()}
+        known = {board.gpu.identity.uuid for board in self._boards}
+        gone = [b for b in self._boards if b.lost and b.gpu.identity.parent and b.gpu.identity.uuid not in met]
+        for board in gone:
+            board.close()
+            self._outages.pop(board.gpu.identity.uuid, None)
+        self._boards = [board for board in self._boards if board not in gone]
+        return {uuid: board for uuid, board in met.items() if uuid not in known}
+
+    def _meet_others(self) -> None:
+        """Try once more to open the GPUs that could not be opened at the start."""
+        self._meet_again_at = self._clock() + LONGEST_PAUSE
+        known = {board.gpu.identity.uuid for board in self._boards}
+        others = [board for board in self._met_again() if board.gpu.identity.uuid not in known]
+        if others:
+            self._boards += others
+            self._listen()
+
+    def _met_again(self) -> list[Board]:
+        try:
+            return self._meet()
+        except (self._nvml.NVMLError, SourceUnavailable):
+            return []
+
     def _begin_anew(self) -> dict[str, Board]:
         """Shut NVML down and start it, as after a reload of the driver: handles of the one before are worth nothing."""
-        nvml = self._nvml
         for board in self._boards:
             board.close()
         if self._watch is not None:
             self._watch.release(RELEASE_TIMEOUT)  # a use of NVML that is not let go of would keep it as it is
-        with contextlib.suppress(nvml.NVMLError):
-            nvml.nvmlShutdown()
+        self._let_go()
         try:
-            nvml.nvmlInit()
-            return {board.gpu.identity.uuid: board for board in self._meet()}
-        except (nvml.NVMLError, SourceUnavailable):
+            self._nvml.nvmlInit()
+        except self._nvml.NVMLError:
             return {}
+        self._holds = True
+        return {board.gpu.identity.uuid: board for board in self._met_again()}
+
+    def _let_go(self) -> None:
+        """Give back our use of NVML, if we have one: another's must not be given back in its place."""
+        if self._holds:
+            self._holds = False
+            try:
+                self._nvml.nvmlShutdown()
+            except self._nvml.NVMLError as error:
+                _logger.debug("NVML could not be shut down: %s", str(error))
 
     def close(self) -> None:
         """Release NVML, which counts its users; another library's use of it in this process goes on."""
-        if self._nvml is not None:
-            nvml, self._nvml = self._nvml, None
-            boards, self._boards = self._boards, []
-            watch, self._watch = self._watch, None
-            if watch is not None:
-                watch.stop()
-            for board in boards:
-                board.close()
-            try:
-                nvml.nvmlShutdown()
-            except nvml.NVMLError as error:
-                _logger.debug("NVML could not be shut down: %s", str(error))
+        boards, self._boards = self._boards, []
+        for board in boards:
+            board.close()
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.stop()
+        self._outages.clear()
+        self._let_go()

@@ -18,7 +18,7 @@ from otel_hwmetrics.sources.base import Reader, Unsupported
 from otel_hwmetrics.sources.counters import Integral
 from otel_hwmetrics.sources.gpu.device import Items, celsius, within
 from otel_hwmetrics.sources.gpu.nvidia.device import Gpu, watts
-from otel_hwmetrics.sources.gpu.nvidia.fields import ALL_LINKS, Field, links
+from otel_hwmetrics.sources.gpu.nvidia.fields import ALL_LINKS, Field, links, with_links
 from otel_hwmetrics.sources.gpu.nvidia.library import NOT_AVAILABLE
 
 SLOW: Final = 10.0
@@ -28,6 +28,13 @@ LINKS_EVERY: Final = 30.0
 
 _MOST_PCIE_BYTES: Final = 1.25e11
 # A second: 16 lanes of generation 6.
+_MOST_MILLIJOULES: Final = 1e7
+_MOST_NANOSECONDS: Final = 1e9
+_MOST_KIBIBYTES: Final = 4e9
+_MOST_NVLINK_BYTES: Final = 4e12
+_MOST_ERRORS: Final = 1e8
+# A second: 10 kW; all of it; NVLink several times over; a storm.
+_ALL_ONES: Final = 2**32 - 1
 _GPU, _MODULE, _MEMORY = 0, 1, 2
 # NVML_POWER_SCOPE_* of nvml.h.
 
@@ -45,6 +52,9 @@ def _sensor(metric: Metric, location: str, *pairs: tuple[str, Attribute]) -> Cal
 
 
 def _count(value: float) -> float:
+    # All ones of either width is what a device that is gone answers on its bus.
+    if value == _ALL_ONES:
+        raise ValueError("the driver says all ones for a counter")
     return within(value, NOT_AVAILABLE - 1, "a counter")
 
 
@@ -99,7 +109,8 @@ def _ecc(counter: str, error_type: str) -> Reader[Gpu]:
         count = gpu.nvml.nvmlDeviceGetTotalEccErrors(
             gpu.handle, getattr(gpu.nvml, counter), gpu.nvml.NVML_AGGREGATE_ECC
         )
-        yield gpu.series(health.ERRORS, (health.ERROR_TYPE, error_type)), _count(count)
+        since = gpu.since_first(f"ECC {error_type}", _count(count))
+        yield gpu.series(health.ERRORS, (health.ERROR_TYPE, error_type)), since
 
     return Reader((health.ERRORS,), read, every=SLOW, call=f"nvmlDeviceGetTotalEccErrors({counter})", where="with ECC")
 
@@ -115,6 +126,7 @@ def _throttle(constant: str, cause: str, instead: Field | None = None) -> Field:
         activity.THROTTLE_TIME,
         _whole(activity.THROTTLE_TIME, (activity.THROTTLE_CAUSE, cause)),
         _nanoseconds,
+        fastest=_MOST_NANOSECONDS,
         instead=instead,
         where="Volta and newer; causes by the driver's age",
     )
@@ -139,7 +151,16 @@ def _nvlink(constant: str, fifth: str, direction: NetworkIoDirectionValues) -> F
         series,
         _kibibytes,
         scopes=_all_links,
-        instead=Field(fifth, nvlinks.NVLINK_IO, series, _count, scopes=links, where="NVLink 5 (Blackwell)"),
+        fastest=_MOST_KIBIBYTES,
+        instead=Field(
+            fifth,
+            nvlinks.NVLINK_IO,
+            series,
+            _count,
+            scopes=links,
+            fastest=_MOST_NVLINK_BYTES,
+            where="NVLink 5 (Blackwell)",
+        ),
         where="NVLink 2 to 4 (Volta to Hopper)",
     )
 
@@ -154,6 +175,7 @@ def _link_errors(constant: str, error_type: str, total: str = "") -> Field:
         series,
         _count,
         scopes=links,
+        each=_count,
         every=LINKS_EVERY,
         instead=before if total else None,
         where="boards with NVLink",
@@ -203,6 +225,7 @@ FIELDS: tuple[Field, ...] = (
         rows.ENERGY,
         _whole(rows.ENERGY, _COUNTED),
         _millijoules,
+        fastest=_MOST_MILLIJOULES,
         instead=Reader(
             (rows.ENERGY,),
             _energy,
@@ -249,6 +272,13 @@ FIELDS: tuple[Field, ...] = (
         where="boards that measure their memory apart",
     ),
     Field(
+        "NVML_FI_DEV_POWER_AVERAGE",
+        rows.POWER_AVERAGE,
+        _whole(rows.POWER_AVERAGE, _OF_GPU),
+        watts,
+        where="driver 530 and newer",
+    ),
+    Field(
         "NVML_FI_DEV_MEMORY_TEMP",
         rows.TEMPERATURE,
         _sensor(rows.TEMPERATURE, "memory"),
@@ -269,12 +299,16 @@ FIELDS: tuple[Field, ...] = (
     ),
     _throttle("NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN", "hw_thermal"),
     _throttle("NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN", "hw_power_brake"),
+    _throttle("NVML_FI_DEV_PERF_POLICY_BOARD_LIMIT", "board_limit"),
+    _throttle("NVML_FI_DEV_PERF_POLICY_RELIABILITY", "reliability"),
+    _throttle("NVML_FI_DEV_PERF_POLICY_LOW_UTILIZATION", "low_utilization"),
     # The lifetime totals: an error of a run before this one is no growth, so the driver's own reset says nothing.
     Field(
         "NVML_FI_DEV_ECC_SBE_AGG_TOTAL",
         health.ERRORS,
         _whole(health.ERRORS, (health.ERROR_TYPE, "corrected")),
         _count,
+        fastest=_MOST_ERRORS,
         every=SLOW,
         instead=_ecc("NVML_MEMORY_ERROR_TYPE_CORRECTED", "corrected"),
         where="boards with ECC",
@@ -284,6 +318,7 @@ FIELDS: tuple[Field, ...] = (
         health.ERRORS,
         _whole(health.ERRORS, (health.ERROR_TYPE, "uncorrected")),
         _count,
+        fastest=_MOST_ERRORS,
         every=SLOW,
         instead=_ecc("NVML_MEMORY_ERROR_TYPE_UNCORRECTED", "uncorrected"),
         where="boards with ECC",
@@ -304,8 +339,9 @@ FIELDS: tuple[Field, ...] = (
         "NVML_FI_DEV_NVLINK_GET_STATE",
         nvlinks.NVLINK_ACTIVE,
         _whole(nvlinks.NVLINK_ACTIVE),
-        _active,
+        _count,
         scopes=links,
+        each=_active,
         every=LINKS_EVERY,
         where="boards with NVLink, driver 515",
     ),
@@ -314,7 +350,7 @@ FIELDS: tuple[Field, ...] = (
         nvlinks.NVLINK_LIMIT,
         _whole(nvlinks.NVLINK_LIMIT),
         lambda count: within(count, 64, "the number of links", least=1),
-        scopes=lambda gpu: (0,) if gpu.links else (),
+        scopes=with_links,
         every=10 * SLOW,
         where="boards with NVLink",
     ),
