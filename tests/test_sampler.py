@@ -843,3 +843,104 @@ def test_time_between_two_samplers_is_not_observed() -> None:
     assert after is not None
     assert after.number == before.number + 2, "one sample is missing between them"
     assert look(after, source) == look(before, source) + 1  # type: ignore[operator]
+
+
+def test_a_look_that_outlives_its_sampler_adds_nothing_to_the_totals() -> None:
+    """The sums go on with another sampler: what an old one still brings would count twice."""
+    world = World(Counting)
+    (counting,) = world.sources
+    assert isinstance(counting, Counting)
+    world.start()
+    assert world.sampler.fresh(PATIENT) is not None
+    counting.gate.clear()
+    while counting.entered.acquire(blocking=False):
+        pass
+    world.sampler.fresh(SHORT)
+    assert counting.entered.acquire(timeout=PATIENT)
+    numbered = world.sampler._accumulator._number
+    world.sampler.stop(SHORT)
+    assert not counting.closed.is_set(), "it is being read"
+    counting.gate.set()
+    world.sampler._thread.join(PATIENT)
+    assert world.sampler._accumulator._number == numbered
+    assert counting.closed.is_set()
+
+
+class Sleeper(Driver):
+    """A source that has nothing to read until somebody loads a library."""
+
+    asleep = True
+
+    @property
+    def dormant(self) -> bool:
+        """As the test says."""
+        return self.asleep
+
+
+def test_a_dormant_source_has_no_thread_and_is_not_told_of() -> None:
+    """Until there is something to read: then it is read like any other."""
+    with running(World(Steady, Sleeper), by_hand=True) as world:
+        _, sleeper = world.sources
+        assert isinstance(sleeper, Sleeper)
+        sample = world.sample()
+        assert up(sample, sleeper) is None
+        assert not [thread for thread in threads(world) if thread.name == "hwmetrics-driver"]
+        sleeper.asleep = False
+        for _ in range(3):
+            sample = world.sample()
+        assert up(sample, sleeper) == 1
+        assert look(sample, sleeper) is not None
+
+
+class Quiet(Steady):
+    """A source that is there and has nothing to tell."""
+
+    name = "quiet"
+
+    def read(self) -> Batch:
+        """Nothing."""
+        return Batch()
+
+
+def test_a_source_with_nothing_to_tell_is_up() -> None:
+    """Which is no fault of it."""
+    with running(World(Steady, Quiet), by_hand=True) as world:
+        _, quiet_one = world.sources
+        assert up(world.sample(), quiet_one) == 1
+
+
+class Aside(Steady):
+    """A source that knows something without being asked."""
+
+    name = "aside"
+    known = Series(process.MEMORY_VIRTUAL)
+
+    def aside(self, *, hangs: bool) -> Iterable[Reading]:
+        """Whether it hangs."""
+        yield Reading(self.known, int(hangs), self.clock.monotonic())
+
+
+class AsideDriver(Driver):
+    """Likewise, on a thread of its own."""
+
+    known = Series(process.CPU_LIMIT)
+
+    def aside(self, *, hangs: bool) -> Iterable[Reading]:
+        """Whether it hangs."""
+        yield Reading(self.known, int(hangs), self.clock.monotonic())
+
+
+def test_what_a_source_knows_without_being_asked_is_told_while_it_hangs() -> None:
+    """And that it hangs, once a look has been under way for `HUNG_AFTER` seconds."""
+    with running(World(Aside, AsideDriver), by_hand=True) as world:
+        steady, driver = world.sources
+        assert isinstance(driver, AsideDriver)
+        assert isinstance(steady, Aside)
+        sample = world.sample()
+        assert (sample.points[steady.known].value, sample.points[driver.known].value) == (0, 0)
+        driver.gate.clear()
+        world.sample(patience=SHORT)
+        world.clock.advance(HUNG_AFTER)
+        sample = world.sample(patience=SHORT)
+        assert sample.points[driver.known].value == 1
+        driver.gate.set()

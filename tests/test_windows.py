@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from otel_hwmetrics.catalog import dataset, gpu, own, process, system, tree
 from otel_hwmetrics.model import Metric, Reading, Series, Snapshot, Window
-from otel_hwmetrics.windows import SHORTEST, Accumulator, Sample, between
+from otel_hwmetrics.windows import FORGET_EVERY, SHORTEST, Accumulator, Sample, between
 
 ENERGY = Series(gpu.ENERGY, {"hw.id": "GPU-1"})  # counted since boot
 POWER = ENERGY.of(gpu.POWER)
@@ -507,3 +507,19 @@ def test_a_ratio_may_be_of_one_kind_of_series_alone() -> None:
     second = story.at(1, {REQUESTED: 100, fetched: 25, written: 100, stored: 25})
     (share,) = between(first, second).of(dataset.STORAGE_SHARE)
     assert (share.value, share.attributes["disk.io.direction"]) == (0.25, "read")
+
+
+def test_a_series_that_vanished_is_forgotten_but_for_its_total() -> None:
+    """Interfaces and mounts come and go for weeks; a counter that is back after hours goes on where it was."""
+    story = Story()
+    story.at(0, {ENERGY: 100, HEAT: 50, WRITTEN: 7})
+    story.at(1, {ENERGY: 150, HEAT: 50, WRITTEN: 9})
+    for number in range(2 * FORGET_EVERY):
+        latest = story.at(2 + number * 10, {USED: 1})
+    assert not {ENERGY, HEAT} & set(latest.absent)
+    assert WRITTEN in latest.absent, "what counts from zero is not to be counted again"
+    back = story.at(20_000, {ENERGY: 400, WRITTEN: 12})
+    assert value(between(None, back), ENERGY) == 50
+    assert value(between(None, back), WRITTEN) == 12
+    later = story.at(20_001, {ENERGY: 410, WRITTEN: 12})
+    assert value(between(back, later), POWER) == 10

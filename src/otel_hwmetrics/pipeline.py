@@ -124,7 +124,7 @@ class Pipeline:
             # Without regular samples to fall back on, an export would wait in vain for a sample that waits for a source.
             source_timeout=config.source_timeout
             if config.sample_interval
-            else min(config.source_timeout, config.snapshot_timeout / 2),
+            else min(config.source_timeout, config.snapshot_timeout * 0.8),
         )
 
     def start(self) -> None:

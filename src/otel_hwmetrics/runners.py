@@ -108,7 +108,7 @@ class Runner:
 
     def _account(self, batch: Batch) -> Batch:
         self.lost.update(batch.lost)
-        self.up = bool(batch.readings)
+        self.up = bool(batch.readings) or not batch.lost  # to have nothing to tell is no fault
         if batch.readings:
             self._expected = len(batch.readings)
         return batch
@@ -130,12 +130,13 @@ class ThreadRunner(Runner):
         self._pause = 0.0
         self._ask_again_at = 0.0
         self._began = 0.0
+        self._dormant = False
         self._thread = threading.Thread(target=self._run, name=f"hwmetrics-{source.name}", daemon=True)
 
     @property
     def known(self) -> bool:
         """Whether the source is open; a driver may take seconds, and then not be there."""
-        return self._opened and self.unavailable is None
+        return self._opened and self.unavailable is None and not self._dormant
 
     @property
     def hangs(self) -> bool:
@@ -143,8 +144,12 @@ class ThreadRunner(Runner):
         return self._opened and self._busy and self._clock.monotonic() - self._began >= HUNG_AFTER
 
     def start(self) -> None:
-        """Start the thread, which opens the source and then waits to be asked."""
-        self._thread.start()
+        """Start the thread, which opens the source and then waits to be asked; or wait until there is something to read."""
+        self._dormant = self.source.dormant
+        if self._dormant:
+            self._opened, self._busy = True, False
+        else:
+            self._thread.start()
 
     def wait_opened(self, timeout: float) -> bool:
         """Wait until the source is open or known to be unavailable; False when ``timeout`` seconds were not enough."""
@@ -153,15 +158,25 @@ class ThreadRunner(Runner):
 
     def ask(self) -> None:
         """Let the thread begin a look, unless it is still at the last one or must rest."""
+        if self._dormant and not self.source.dormant:
+            self._dormant, self._opened, self._busy = False, False, True
+            self._thread.start()
         with self._condition:
+            waiting = self._result
+            if waiting is not None and self._is_stale(waiting) and waiting.ended - waiting.began < HUNG_AFTER:
+                self._result = None  # it did not hang, but nobody asked for so long: one that is fresh can be had
+                self._late = False
             self._begin()
+
+    def _is_stale(self, batch: Batch) -> bool:
+        return self._clock.monotonic() - batch.began > self.stale_after
 
     def take(self, deadline: float) -> Batch | None:
         """The batch of the look that was begun; one that came too late for its own sample joins this one."""
         with self._condition:
             if not self._opened and not self._late:
                 self._condition.wait_for(lambda: self._opened, max(0.0, deadline - time.monotonic()))
-            if self.unavailable is not None:
+            if self.unavailable is not None or self._dormant:
                 return None
             if not self._opened:  # a driver may take seconds to start; nothing is lost by it, and nobody waits again
                 self._late = True
@@ -180,13 +195,13 @@ class ThreadRunner(Runner):
             elif not self._late:
                 self._pause = 0.0
             self._late = False
-            if self._clock.monotonic() - batch.began > self.stale_after:
+            if self._is_stale(batch):
                 self._miss()
                 return None
         return self._account(batch)
 
     def _begin(self) -> None:
-        free = self._opened and not self._busy and self._result is None
+        free = self._opened and not self._dormant and not self._busy and self._result is None
         if free and self._clock.monotonic() >= self._ask_again_at:
             self._asked = self._busy = True
             self._began = self._clock.monotonic()
@@ -212,7 +227,8 @@ class ThreadRunner(Runner):
         with self._condition:
             self._stopping = True
             self._condition.notify_all()
-        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         self._open()

@@ -40,6 +40,10 @@ class Judge(Protocol):
         ...
 
 
+class Stopped(Exception):
+    """A look was under way when the sampler was stopped: nothing of it counts."""
+
+
 class Sampler:
     """Looks at the machine at every ``interval`` and whenever an export asks; keeps the newest sample.
 
@@ -76,6 +80,7 @@ class Sampler:
         self._source_timeout = source_timeout
         self._judged: Sample | None = None
         self._cpu_time = 0.0
+        self._books = threading.Lock()  # held while the sums are added to; taken before the condition's lock
         self._condition = threading.Condition()
         self._asked = 0
         self._answered = 0
@@ -91,14 +96,16 @@ class Sampler:
 
     def stop(self, timeout: float = 1.0) -> None:
         """End the thread and close the sources, waiting ``timeout`` seconds at most for each."""
-        with self._condition:
+        with self._books, self._condition:
             self._stopping = True
             self._condition.notify_all()
         if self._thread.is_alive():
             self._thread.join(timeout)
         for runner in self.runners:
-            with guard(f"closing {runner.source.name}"):
-                runner.stop(timeout)
+            # What the sampler's thread may still be reading is closed by that thread, at its end.
+            if isinstance(runner, ThreadRunner) or not self._thread.is_alive():
+                with guard(f"closing {runner.source.name}"):
+                    runner.stop(timeout)
 
     def fresh(self, timeout: float) -> Sample | None:
         """A sample taken after this call; when none comes in ``timeout`` seconds, the last one, if it is recent.
@@ -123,6 +130,19 @@ class Sampler:
             if runner.known:
                 with guard(f"asking {runner.source.name} what it knows"):
                     readings += runner.source.aside(hangs=runner.hangs)
+        with self._books:
+            if self._stopping:
+                # The sums outlive this sampler, and another may be adding to them by now.
+                raise Stopped
+            sample = self._enter(readings, regular=regular)
+        with self._condition:
+            self.latest = sample
+            self.first = self.first or sample
+        self._cpu_time += time.thread_time() - started_cpu
+        return sample
+
+    def _enter(self, readings: list[Reading], *, regular: bool) -> Sample:
+        """Add a moment's readings to the sums, and have it judged if it is a regular one."""
         at, time_unix_nano = self._clock.monotonic(), self._clock.time_ns()
         readings += self._own(at)
         sample = self._accumulator.sample(readings, at, time_unix_nano)
@@ -133,10 +153,6 @@ class Sampler:
             self._judged = sample
         with guard("showing alerts"):
             self._accumulator.extend(sample.points, self._judge.readings(at))
-        with self._condition:
-            self.latest = sample
-            self.first = self.first or sample
-        self._cpu_time += time.thread_time() - started_cpu
         return sample
 
     def _look(self) -> Iterator[Batch]:
@@ -150,6 +166,13 @@ class Sampler:
             batch = runner.take(deadline)
             if batch is not None:
                 yield batch
+
+    def _close_own(self) -> None:
+        """Close the sources that this thread reads itself, when it outlived `stop`."""
+        for runner in self.runners:
+            if not isinstance(runner, ThreadRunner):
+                with guard(f"closing {runner.source.name}"):
+                    runner.stop(0)
 
     def _own(self, at: float) -> Iterable[Reading]:
         """Readings of ourselves: what the sources cost and missed."""
@@ -189,7 +212,11 @@ class Sampler:
                 ticket = self._asked
             regular = not self._interval or time.monotonic() >= due
             with guard("sampling"):
-                self.sample(regular=regular)
+                try:
+                    self.sample(regular=regular)
+                except Stopped:
+                    self._close_own()
+                    return
             if regular:
                 due = self._after(due)
             with self._condition:

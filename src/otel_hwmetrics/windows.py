@@ -80,6 +80,12 @@ def _thinned(ridge: Ridge) -> Ridge:
     return thin or ridge
 
 
+FORGET_AFTER = 3600.0
+"""Seconds after which a series that is told no more is forgotten."""
+FORGET_EVERY = 600
+"""Samples between two searches for such."""
+
+
 class Point(NamedTuple):
     """Where one series stands at one sample.
 
@@ -136,6 +142,10 @@ class _Siblings:
             self._known[key] = series.of(metric)
         return self._known[key]
 
+    def forget(self) -> None:
+        """Begin anew: they are made again where they are needed."""
+        self._known.clear()
+
     def partner(self, series: Series, metric: Metric, points: Mapping[Series, Point]) -> Point | None:
         """The point of ``metric`` that goes with a series: of the same device, else of the whole."""
         point = points.get(self.of(series, metric))
@@ -189,6 +199,18 @@ class Accumulator:
         self._last: dict[Series, tuple[int, Point]] = {}
         self._number = 0
 
+    def _forget(self, at: float) -> None:
+        """Let go of series that vanished long ago (interfaces, mounts, devices), but for the totals of counters."""
+        for series, (_, last) in tuple(self._last.items()):
+            if at - last.at < FORGET_AFTER:
+                continue
+            if series.metric.kind is Kind.COUNTER:
+                if series.metric.origin is Origin.ZERO:
+                    continue
+                self._totals[series] = self._counters.pop(series).total
+            del self._last[series]
+        _siblings.forget()
+
     def pause(self) -> None:
         """Be ready for another pipeline: the time up to its first sample was not observed, and it counts from zero."""
         self._number += 1
@@ -204,6 +226,8 @@ class Accumulator:
     def sample(self, readings: Iterable[Reading], at: float, time_unix_nano: int) -> Sample:
         """Join one moment's readings, and the quotients that follow from them, into a sample."""
         self._number += 1
+        if self._number % FORGET_EVERY == 0:
+            self._forget(at)
         points: dict[Series, Point] = {}
         self.extend(points, readings)
         for series in tuple(points):

@@ -28,8 +28,9 @@ class Background:
     def on_transition(self, transition: Transition, span: Span | None) -> None:
         """Take one transition; never waits."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="hwmetrics-alerts", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="hwmetrics-alerts", daemon=True)
+            thread.start()  # may be refused, where a cgroup limits threads: the next transition tries again
+            self._thread = thread
         try:
             self._queue.put_nowait((transition, span))
         except queue.Full:

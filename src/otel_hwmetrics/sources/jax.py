@@ -117,6 +117,11 @@ class JaxSource(Source):
         self._clock = clock
         self._devices: dict[str, tuple[Any, list[Device]]] = {}
 
+    @property
+    def dormant(self) -> bool:
+        """Until the job has imported JAX."""
+        return "jax" not in sys.modules
+
     def read(self) -> Batch:
         """Read the allocator of each local device once."""
         batch = Batch()

@@ -270,6 +270,11 @@ class TorchSource(Source):
         self._told = False
         self._devices: dict[str, list[Device]] = {}
 
+    @property
+    def dormant(self) -> bool:
+        """Until the job has imported PyTorch."""
+        return not any(f"torch.{kind}" in sys.modules for kind in READERS)
+
     def read(self) -> Batch:
         """Read the allocator of each device that the job uses once."""
         batch = Batch()
