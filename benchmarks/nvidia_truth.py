@@ -67,7 +67,7 @@ QUERIES: tuple[Query, ...] = (
     ("pcie.link.gen.max", links.PCIE_GENERATION_LIMIT, {}, 1, 0),
     ("pcie.link.width.current", links.PCIE_WIDTH, {}, 1, 0),
     ("fan.speed", rows.FAN_SPEED_RATIO, {}, 100, 3),
-    ("ecc.errors.uncorrected.aggregate.total", health.ERRORS, {health.ERROR_TYPE: "uncorrected"}, 1, 0),
+    ("remapped_rows.uncorrectable", health.REMAPPED_ROWS, {health.REMAP_CAUSE: "uncorrected"}, 1, 0),
 )
 
 
@@ -104,11 +104,12 @@ def observe(source: NvidiaSource, seconds: float, every: float = 1.0) -> Snapsho
     return between(first, latest)
 
 
-def of(snapshot: Snapshot, metric: Metric, index: int, **attributes: str) -> float | None:
-    """One figure of one GPU."""
+def of(snapshot: Snapshot, metric: Metric, index: int | str, **attributes: str) -> float | None:
+    """One figure of one GPU, by NVML's number or its UUID."""
     for reading in snapshot.of(metric):
         known = reading.attributes
-        if known.get(rows.GPU_INDEX) == index and all(known.get(key) == value for key, value in attributes.items()):
+        ours = index in (known.get(rows.GPU_INDEX), known.get(rows.HW_ID))
+        if ours and all(known.get(key) == value for key, value in attributes.items()):
             return reading.value
     return None
 
@@ -239,14 +240,18 @@ def load(seconds: float) -> list[dict[str, Any]]:
                 work()
                 torch.cuda.synchronize()
 
-        worker = threading.Thread(target=keep_busy)
+        worker = threading.Thread(target=keep_busy, daemon=True)
         worker.start()
-        time.sleep(1)
-        with opened() as source:
-            snapshot = observe(source, seconds)
-        stop.set()
-        worker.join()
-        figures = {metric.name: of(snapshot, metric, torch.cuda.current_device()) for metric in shown}
+        try:
+            time.sleep(1)
+            with opened() as source:
+                snapshot = observe(source, seconds)
+        finally:
+            stop.set()
+            worker.join()
+        # CUDA's numbers need not be NVML's.
+        uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
+        figures = {metric.name: of(snapshot, metric, uuid) for metric in shown}
         found.append({"load": name, **figures})
         table.add_row(name, *("absent" if value is None else f"{value:.3f}" for value in figures.values()))
     console.print(table)
