@@ -7,11 +7,13 @@ import math
 from collections.abc import Callable, Iterable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from otel_hwmetrics import _guard
 from otel_hwmetrics.catalog import gpu, process
 from otel_hwmetrics.model import Reading, Series
-from otel_hwmetrics.sources.base import Batch, Bench, Reader, Source, SourceUnavailable, Unsupported
+from otel_hwmetrics.sources.base import Batch, Bench, Incomplete, Item, Reader, Source, SourceUnavailable, Unsupported
 
 FIRST, SECOND, THIRD = (Series(row) for row in (process.THREAD_COUNT, process.MEMORY_USAGE, process.MEMORY_VIRTUAL))
 
@@ -154,6 +156,38 @@ def test_a_reader_that_fails_half_way_gives_nothing() -> None:
     batch = read(bench(subject, Reader((FIRST.metric, SECOND.metric), halfway)))
     assert told(batch) == {}
     assert batch.lost == {"BusyError": 2}
+
+
+def test_a_reader_that_could_read_some_devices_only_loses_the_others() -> None:
+    """What it has is told, with what it could not have counted by the type of error, and it is asked again."""
+    whole = Reading(SECOND, 2, 5)
+    items: list[Item] = [(FIRST, 1), whole]
+
+    def some(subject: Subject) -> Iterable[Item]:
+        subject("a")
+        raise Incomplete(items, 3, ValueError("odd"))
+
+    subject = Subject(a=1, c=3)
+    readers = bench(subject, Reader((FIRST.metric, SECOND.metric), some, instead=one(FIRST, "b")), one(THIRD, "c"))
+    for _ in range(2):
+        batch = read(readers, lambda: 7.0)
+        assert batch.readings == [Reading(FIRST, 1, 7), whole, Reading(THIRD, 3, 7)]
+        assert batch.lost == {"ValueError": 3}
+    assert subject.asked.count("a") == 2
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats() | st.integers(-(2**80), 2**80)), max_size=8))
+def test_pairs_and_whole_readings_may_be_mixed(given_: list[tuple[bool, float]]) -> None:
+    """Each finite value is told once, in order, with its own time or that of the call; sums beyond measure do not matter."""
+    items: list[Item] = [Reading(FIRST, value, 1, since=0) if whole else (FIRST, value) for whole, value in given_]
+    batch = read(bench(Subject(), Reader((FIRST.metric,), lambda _: items)), lambda: 7.0)
+    assert batch.readings == [
+        Reading(FIRST, value, 1, since=0) if whole else Reading(FIRST, value, 7)
+        for whole, value in given_
+        if math.isfinite(value)
+    ]
+    assert all(type(reading) is Reading for reading in batch.readings)
+    assert sum(batch.lost.values()) == len(items) - len(batch.readings)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

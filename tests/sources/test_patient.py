@@ -30,6 +30,21 @@ def test_an_error_is_the_caller_s(error: Exception) -> None:
     assert caught.value is error
 
 
+def test_where_no_thread_can_be_started_the_call_fails_and_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit of threads is an expected error of that moment, not a fault of ours."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ask = Patient(lambda: 7)
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", refuse)
+        for _ in range(2):
+            with pytest.raises(OSError, match="no thread"):
+                ask()
+    assert ask() == 7
+
+
 def test_a_call_that_hangs_is_waited_for_once() -> None:
     """Then everybody is told at once, no second call is made, and the first one's answer is not taken for a later's."""
     release = threading.Event()

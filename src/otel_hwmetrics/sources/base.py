@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import ClassVar, Generic, TypeVar, cast
+from typing import ClassVar, Generic, TypeVar
 
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.model import Metric, Reading, Series
@@ -33,6 +33,22 @@ class SourceUnavailable(RuntimeError):
 
 class Unsupported(Exception):
     """Raised by a reader when its subject will never have what it reads."""
+
+
+class Incomplete(Exception):
+    """Raised by a reader that could read some of its subject's devices and not others: these alone are missing.
+
+    Args:
+        items: What it read.
+        lost: How many readings it could not have.
+        cause: Why not; of several, the first one's reason.
+    """
+
+    def __init__(self, items: Iterable[Item], lost: int, cause: Exception) -> None:
+        super().__init__(f"{lost} readings could not be had: {cause}")
+        self.items = items
+        self.lost = lost
+        self.cause = cause
 
 
 class Batch:
@@ -190,26 +206,31 @@ class Bench(Generic[S]):
         try:
             # Before the call: a hardware counter is latched when asked for, not when the answer arrives.
             at = clock()
-            items = list(reader.read(self.subject))
+            told = _readings(reader.read(self.subject), at)
+        except Incomplete as some:
+            told = _readings(some.items, at)
+            batch.lose(type(some.cause).__name__, some.lost)
         except self._unsupported:
             return False
         except self._expected as error:
             _lose(batch, reader, error)
             return True
-        if set(map(type, items)) == _ONLY_READINGS and all(map(math.isfinite, map(_VALUE, items))):
-            batch.readings += cast("list[Reading]", items)  # fifty at a time, and all is well: the usual case
-            return True
-        for item in items:
-            reading = item if isinstance(item, Reading) else Reading(*item, at)
-            if math.isfinite(reading.value):
-                batch.readings.append(reading)
-            else:
-                batch.lose("not_finite")
+        if not math.isfinite(sum(map(_VALUE, told))):  # the sum is, if all are: one question for all of them
+            finite = [reading for reading in told if math.isfinite(reading.value)]
+            if len(finite) < len(told):
+                batch.lose("not_finite", len(told) - len(finite))
+            told = finite
+        batch.readings += told
         return True
 
 
-_ONLY_READINGS = {Reading}
 _VALUE = itemgetter(1)
+_NEW = tuple.__new__  # what `Reading`'s constructor calls; it takes half the time, and there are a hundred a second
+
+
+def _readings(items: Iterable[Item], at: float) -> list[Reading]:
+    """What a reader gave as readings; those that do not know their own time are of the time of its call."""
+    return [item if isinstance(item, Reading) else _NEW(Reading, (item[0], item[1], at, None)) for item in items]
 
 
 def _lose(batch: Batch, reader: Reader[S], error: Exception) -> None:
@@ -222,6 +243,11 @@ class Source(ABC):
     name: ClassVar[str]
     may_hang: ClassVar[bool] = False
     """Whether a call may block for longer than a sample can wait; such a source is read on a thread of its own."""
+
+    @property
+    def dormant(self) -> bool:
+        """Whether there is nothing to read yet, and may never be; no thread is started for it as long as that is so."""
+        return False
 
     def open(self) -> None:  # noqa: B027 - most sources need no opening
         """Make ready to read.

@@ -33,15 +33,19 @@ class Patient(Generic[T]):
 
         Raises:
             TimeoutError: There is none yet.
-            OSError: It failed; ValueError likewise.
+            OSError: It failed, or no thread can be started for it now; ValueError: it failed.
         """
         if self._thread is None or not self._thread.is_alive():
             self._answer = []
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=self._run, args=(self._answer,), name="hwmetrics-filesystem-call", daemon=True
             )
-            self._thread.start()
-            self._thread.join(PATIENCE)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the cgroup's or the user's limit of threads
+                raise OSError("no thread can be started to ask the filesystem") from error
+            self._thread = thread
+            thread.join(PATIENCE)
         if self._thread.is_alive():
             raise TimeoutError("the filesystem does not answer")
         answer = self._answer[0]

@@ -23,7 +23,8 @@ counters = st.sampled_from([11, 15, 17]).flatmap(lambda size: st.lists(counts, m
 def test_what_is_written_is_read(disks: dict[str, list[int]]) -> None:
     """Of eleven counters (2.6.25), fifteen (4.18) and seventeen (5.5) the nine that are ours."""
     text = "".join(f"{8:4} {0:7} {name} {' '.join(map(str, values))}\n" for name, values in disks.items())
-    records = diskstats.records(text.encode())
+    records, odd = diskstats.records(text.encode())
+    assert odd == 0
     assert {name.decode(): diskstats.parse(record) for name, record in records.items()} == {
         name: (*values[:8], values[9]) for name, values in disks.items()
     }
@@ -31,7 +32,8 @@ def test_what_is_written_is_read(disks: dict[str, list[int]]) -> None:
 
 def test_a_server_s_file() -> None:
     """Every device by its name; operations under way are passed over, whatever the driver made of them."""
-    records = diskstats.records(SERVER)
+    records, odd = diskstats.records(SERVER)
+    assert odd == 0
     assert len(records) == 42
     assert diskstats.parse(records[b"nvme1n1"]) == Disk(2000, 20, 160000, 1000, 4000, 40, 320000, 1800, 2600)
     assert diskstats.parse(records[b"sda"]) == Disk(3000, 30, 240000, 1500, 6000, 60, 480000, 2700, 3900)
@@ -42,10 +44,20 @@ def test_a_server_s_file() -> None:
 def test_a_file_that_is_cut_off_is_refused_or_read_right(length: int) -> None:
     """Nowhere does a part of a number pass for the number."""
     try:
-        records = diskstats.records(SERVER[:length])
+        records, odd = diskstats.records(SERVER[:length])
     except ValueError:
         return
-    assert records.items() <= diskstats.records(SERVER).items()
+    assert odd == 0
+    assert records.items() <= diskstats.records(SERVER)[0].items()
+
+
+@pytest.mark.parametrize("line", [b"", b"8", b"<html>", b"8 0 sdz"])
+def test_a_line_of_no_device_costs_no_other(line: bytes) -> None:
+    """It is counted; alone it makes no table."""
+    records, _ = diskstats.records(SERVER)
+    assert diskstats.records(line + b"\n" + SERVER + line + b"\n") == (records, 2)
+    with pytest.raises(ValueError, match="/proc/diskstats"):
+        diskstats.records(line + b"\n")
 
 
 @given(st.binary(max_size=300), st.binary(max_size=100))

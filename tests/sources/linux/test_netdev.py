@@ -23,7 +23,8 @@ names = st.from_regex(r"[a-z][a-z0-9.@:_-]{0,14}", fullmatch=True)
 def test_what_is_written_is_read(interfaces: dict[str, list[int]]) -> None:
     """Bytes, packets, errors and drops in either direction; the widths of the columns do not matter."""
     text = "".join(f"{name:>6}:{values[0]:8} {' '.join(map(str, values[1:]))}\n" for name, values in interfaces.items())
-    records = netdev.records(HEADER + text.encode())
+    records, odd = netdev.records(HEADER + text.encode())
+    assert odd == 0
     assert {name.decode(): netdev.parse(record) for name, record in records.items()} == {
         name: (*values[:4], *values[8:12]) for name, values in interfaces.items()
     }
@@ -31,7 +32,8 @@ def test_what_is_written_is_read(interfaces: dict[str, list[int]]) -> None:
 
 def test_a_server_s_file() -> None:
     """Each interface by its name."""
-    records = netdev.records(SERVER)
+    records, odd = netdev.records(SERVER)
+    assert odd == 0
     assert list(records)[:5] == [b"lo", b"enp1s0f0", b"enp1s0f1", b"bond0", b"bond0.42"]
     assert netdev.parse(records[b"enp1s0f0"]) == Interface(1000000, 10000, 1, 2, 500000, 5000, 3, 4)
 
@@ -40,10 +42,20 @@ def test_a_server_s_file() -> None:
 def test_a_file_that_is_cut_off_is_refused_or_read_right(length: int) -> None:
     """Nowhere does a part of a number pass for the number."""
     try:
-        records = netdev.records(SERVER[:length])
+        records, odd = netdev.records(SERVER[:length])
     except ValueError:
         return
-    assert records.items() <= netdev.records(SERVER).items()
+    assert odd == 0
+    assert records.items() <= netdev.records(SERVER)[0].items()
+
+
+@pytest.mark.parametrize("line", [b"", b"eth0 1 2 3", b"<html>", b": 1 2 3"])
+def test_a_line_of_no_interface_costs_no_other(line: bytes) -> None:
+    """It is counted; alone it makes no table."""
+    records, _ = netdev.records(SERVER)
+    assert netdev.records(SERVER + line + b"\n" + line + b"\n") == (records, 2)
+    with pytest.raises(ValueError, match="/proc/net/dev"):
+        netdev.records(HEADER + line + b"\n")
 
 
 @given(st.binary(max_size=300) | st.binary(max_size=100).map(HEADER.__add__), st.binary(max_size=100))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -25,11 +27,31 @@ def test_pressure_is_available_where_the_kernel_counts_it(tmp_path: Path, tree: 
 
 
 @pytest.mark.parametrize("content", ["", "some", "0\n"])
-def test_a_broken_file_is_no_pressure(tmp_path: Path, content: str) -> None:
-    """What cannot be read will not be read later, so iowait stands in."""
+def test_a_broken_file_is_pressure_all_the_same(tmp_path: Path, content: str) -> None:
+    """It is asked again as pressure, so iowait must not come to stand beside it."""
     root = cgrouptrees.unpack("docker_v2", tmp_path)
     (tmp_path / "proc/pressure/io").write_text(content)
-    assert not psi.is_available(f"{root}/proc")
+    assert psi.is_available(f"{root}/proc")
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(errno.ENOENT, False), (errno.EOPNOTSUPP, False), (errno.EMFILE, None), (errno.EACCES, None), (errno.EIO, None)],
+)
+def test_only_what_is_for_ever_is_no_pressure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, *, expected: bool | None
+) -> None:
+    """Any other error leaves the question open."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    if expected is None:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            psi.is_available(str(tmp_path))
+    else:
+        assert psi.is_available(str(tmp_path)) is expected
 
 
 def test_iowait_of_one_cpu_is_the_stall() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -574,12 +575,99 @@ def test_every_reader_says_where_it_reads() -> None:
     assert {metric for reader in READERS for metric in reader.metrics} <= {*rows.METRICS, pressure.STALL_TIME}
 
 
+def methods(batch: Batch) -> list[object]:
+    """How the stalls that were told are known."""
+    stalls = [reading for reading in batch.readings if reading.metric is pressure.STALL_TIME]
+    return [reading.attributes[pressure.METHOD] for reading in stalls]
+
+
+def count_pressure(root: Path) -> None:
+    """Make it a kernel that does."""
+    (root / "pressure").mkdir(exist_ok=True)
+    (root / "pressure" / "io").write_text("some avg10=0.00 avg60=0.00 avg300=0.00 total=5\n")
+
+
+@pytest.mark.parametrize("per_cpu", [False, True])
 @pytest.mark.parametrize("counted", [True, False])
-def test_waiting_for_io_is_told_where_the_kernel_counts_no_pressure(tmp_path: Path, *, counted: bool) -> None:
+def test_waiting_for_io_is_told_where_the_kernel_counts_no_pressure(
+    tmp_path: Path, *, counted: bool, per_cpu: bool
+) -> None:
     """From the CPUs' iowait, and said to be that; where there is pressure its own source tells it, and this one does not."""
+    root, _ = captured(tmp_path)
+    if counted:
+        count_pressure(root)
+    clock = ManualClock()
+    source = SystemSource(clock.monotonic, per_cpu=per_cpu, proc_root=str(root), sys_root=str(tmp_path / "absent"))
+    assert methods(source.read()) == ([] if counted else ["iowait"])
+    content = (root / "stat").read_bytes()
+    first = content.split(b"\n")[0].split()
+    first[5] = str(int(first[5]) + os.sysconf("SC_CLK_TCK") // 2).encode()
+    (root / "stat").write_bytes(b" ".join([b"cpu ", *first[1:]]) + content[content.index(b"\n") :])
+    clock.advance(2)
+    stalls = [reading.value for reading in source.read().readings if reading.metric is pressure.STALL_TIME]
+    assert stalls == ([] if counted else [0.5])
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.ENOMEM])
+@pytest.mark.parametrize("counted", [True, False])
+def test_while_it_cannot_be_told_whether_pressure_is_counted_nothing_is_estimated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, *, counted: bool
+) -> None:
+    """Else an error at the start would have the estimate told beside the kernel's own figure for ever."""
     root, make = captured(tmp_path)
     if counted:
-        (root / "pressure").mkdir(exist_ok=True)
-        (root / "pressure" / "io").write_text("some avg10=0.00 avg60=0.00 avg300=0.00 total=5\n")
-    stalls = [reading for reading in make().read().readings if reading.metric is pressure.STALL_TIME]
-    assert [reading.attributes[pressure.METHOD] for reading in stalls] == ([] if counted else ["iowait"])
+        count_pressure(root)
+    real = os.open
+
+    def refuse(path: str, flags: int) -> int:
+        if "pressure" in path:
+            raise OSError(number, os.strerror(number), path)
+        return real(path, flags)
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(os, "open", refuse)
+        source = make()
+        assert methods(source.read()) == methods(source.read()) == []
+    for _ in range(2):
+        batch = source.read()
+        assert methods(batch) == ([] if counted else ["iowait"])
+        assert batch.lost == {}
+
+
+ODD: dict[str, tuple[str, bytes, bytes, tuple[Metric, ...], str]] = {
+    "a disk with a count below zero": (
+        *("diskstats", b" sda 3000 ", b" sda -3000 "),
+        *((rows.DISK_IO, rows.DISK_OPERATIONS, rows.DISK_OPERATION_TIME, rows.DISK_MERGED, rows.DISK_IO_TIME), "sda"),
+    ),
+    "an interface with a count below zero": (
+        *("net/dev", b"enp1s0f0: 1000000 ", b"enp1s0f0: -1000000 "),
+        *((rows.NETWORK_IO, rows.NETWORK_PACKETS, rows.NETWORK_ERRORS, rows.NETWORK_DROPPED), "enp1s0f0"),
+    ),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_line_loses_its_own_device_alone(tmp_path: Path, odd: str) -> None:
+    """Its readings are counted as lost, the others are told, and it is asked again."""
+    file, old, new, of_device, name = ODD[odd]
+    root, make = captured(tmp_path)
+    source = make()
+    before = {metric: values(source.read(), metric) for metric in of_device}
+    right = (root / file).read_bytes()
+    assert right.count(old) == 1
+    (root / file).write_bytes(right.replace(old, new))
+    expected = {
+        metric: {key: value for key, value in told.items() if key[0] != name} for metric, told in before.items()
+    }
+    count = sum(map(len, before.values())) - sum(map(len, expected.values()))
+    for _ in range(2):
+        batch = source.read()
+        assert {metric: values(batch, metric) for metric in of_device} == expected
+        assert batch.lost == {"ValueError": count}
+        assert count > 1
+    (root / file).write_bytes(right + b"garbage\n")  # of no device
+    batch = source.read()
+    assert {metric: values(batch, metric) for metric in of_device} == before
+    assert batch.lost == {"ValueError": 1}
+    (root / file).write_bytes(right)
+    assert source.read().lost == {}

@@ -31,21 +31,22 @@ class Disk(NamedTuple):
     io_ms: int
 
 
-def records(content: bytes) -> dict[bytes, bytes]:
+def records(content: bytes) -> tuple[dict[bytes, bytes], int]:
     """The counters of each device by its name, not taken apart: most devices are partitions and loops.
 
+    And the number of lines that have no name or no counters.
+
     Raises:
-        ValueError: A line has no name or no counters, or the last one is cut off.
+        ValueError: No line is of a device though there are some, or the last one is cut off.
     """
-    found: dict[bytes, bytes] = {}
     if content and not content.endswith(b"\n"):
         raise ValueError("/proc/diskstats ends within a line")
-    for line in content.splitlines():
-        columns = line.split(None, _COLUMNS - 1)
-        if len(columns) < _COLUMNS:
-            raise ValueError("/proc/diskstats has a line without counters")
-        found[columns[2]] = columns[3]
-    return found
+    lines = [line.split(None, _COLUMNS - 1) for line in content.splitlines()]
+    found = {columns[2]: columns[3] for columns in lines if len(columns) == _COLUMNS}
+    odd = sum(len(columns) != _COLUMNS for columns in lines) if len(found) < len(lines) else 0
+    if odd and not found:
+        raise ValueError("/proc/diskstats has no line of a device")
+    return found, odd
 
 
 def parse(record: bytes) -> Disk:
@@ -57,4 +58,4 @@ def parse(record: bytes) -> Disk:
     match = _COUNTERS.fullmatch(record)
     if match is None:
         raise ValueError("/proc/diskstats has a device without its counters")
-    return Disk(*map(int, match.groups()))
+    return Disk._make(map(int, match.groups()))

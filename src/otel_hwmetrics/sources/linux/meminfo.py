@@ -71,13 +71,10 @@ def parse(content: bytes) -> Memory:
     match = _FORMAT.match(content)
     if match is None:
         raise ValueError("/proc/meminfo does not begin with MemTotal and MemFree")
-    total, free, *others = match.groups()
-    if None in others:
-        for label, size in zip(_LABELS[2:], others, strict=True):
-            if size is None and b"\n" + label in content:
-                raise ValueError(f"/proc/meminfo has no size of {label.decode()[:-1]}, or not in its place")
-    return Memory(
-        int(total) * 1024,
-        int(free) * 1024,
-        *[int(size) * 1024 if size is not None else None for size in others],
-    )
+    sizes = match.groups()
+    if None not in sizes:
+        return Memory._make([int(size) * 1024 for size in sizes])
+    for label, size in zip(_LABELS, sizes, strict=True):
+        if size is None and b"\n" + label in content:
+            raise ValueError(f"/proc/meminfo has no size of {label.decode()[:-1]}, or not in its place")
+    return Memory._make([int(size) * 1024 if size is not None else None for size in sizes])

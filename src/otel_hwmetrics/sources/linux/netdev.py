@@ -29,23 +29,30 @@ class Interface(NamedTuple):
     sent_dropped: int
 
 
-def records(content: bytes) -> dict[bytes, bytes]:
+def records(content: bytes) -> tuple[dict[bytes, bytes], int]:
     """The counters of each interface by its name, not taken apart: on a host of containers most do not count.
 
+    And the number of lines that have no name.
+
     Raises:
-        ValueError: The two lines of headings are missing, a line has no name, or the last one is cut off.
+        ValueError: The two lines of headings are missing, no line has a name though there are some, or the last one is
+            cut off.
     """
     lines = content.splitlines()
     if len(lines) < _HEADER_LINES or b"|" not in lines[1] or not content.endswith(b"\n"):
         raise ValueError("/proc/net/dev is not a table of interfaces")
     found: dict[bytes, bytes] = {}
+    odd = 0
     for line in lines[_HEADER_LINES:]:
         # From the right: the counters have no colon, and the name of an alias may.
-        name, colon, counters = line.rpartition(b":")
-        if not colon:
-            raise ValueError("/proc/net/dev has a line without an interface")
-        found[name.strip()] = counters
-    return found
+        name, _, counters = line.rpartition(b":")
+        if name:
+            found[name.strip()] = counters
+        else:
+            odd += 1
+    if odd and not found:
+        raise ValueError("/proc/net/dev has no line of an interface")
+    return found, odd
 
 
 def parse(record: bytes) -> Interface:
@@ -57,4 +64,4 @@ def parse(record: bytes) -> Interface:
     match = _COUNTERS.fullmatch(record)
     if match is None:
         raise ValueError("/proc/net/dev has an interface without its counters")
-    return Interface(*map(int, match.groups()))
+    return Interface._make(map(int, match.groups()))

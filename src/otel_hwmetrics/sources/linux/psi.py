@@ -42,14 +42,22 @@ def is_off(error: OSError) -> bool:
 
 
 def is_available(proc_root: str = "/proc") -> bool:
-    """Whether the machine's I/O pressure is counted; if not, the CPUs' iowait has to do (see `StallEstimate`)."""
+    """Whether the machine's I/O pressure is counted; if not, the CPUs' iowait has to do (see `StallEstimate`).
+
+    Raises:
+        OSError: That cannot be told now, as where no descriptor is to be had: ask again later.
+    """
     file = KernelFile(f"{proc_root}/pressure/io")
     try:
-        return bool(parse_totals(file.read()))
-    except (OSError, ValueError):
-        return False
+        # Some kernels have the file all the same, and refuse only to read it.
+        file.read()
+    except OSError as error:
+        if is_off(error):
+            return False
+        raise
     finally:
         file.close()
+    return True
 
 
 class StallEstimate:

@@ -49,7 +49,7 @@ def total(content: bytes) -> Ticks:
     match = _TOTAL.match(content)
     if match is None:
         raise ValueError("/proc/stat does not begin with the total of all CPUs")
-    return Ticks(*map(int, match.groups()))
+    return Ticks._make(map(int, match.groups()))
 
 
 def each(content: bytes) -> dict[int, Ticks]:
@@ -65,7 +65,7 @@ def each(content: bytes) -> dict[int, Ticks]:
         if match is None:
             raise ValueError("/proc/stat has a CPU without its times")
         number, *ticks = map(int, match.groups())
-        found[number] = Ticks(*ticks)
+        found[number] = Ticks._make(ticks)
         position = match.end()
     if not found:
         raise ValueError("/proc/stat tells of no CPU")

@@ -37,13 +37,14 @@ def parse(content: bytes) -> VirtualMemory:
         ValueError: A line of ours is not a number, or there is none of them.
     """
     found = VirtualMemory(*_pair(content, *_SWAPPED), *_pair(content, *_FAULTS))
-    if found == (None, None, None, None):
+    if found.faults is None and found.swapped_in is None:
         raise ValueError("/proc/vmstat tells neither of swapping nor of faults")
     return found
 
 
 def _pair(content: bytes, begin: bytes, pattern: re.Pattern[bytes]) -> tuple[int, int] | tuple[None, None]:
-    start = content.find(begin)
+    # From the end: events come after the zones and nodes, of which there are more lines with each kernel.
+    start = content.rfind(begin)
     if start < 0:
         return None, None
     match = pattern.match(content, start)

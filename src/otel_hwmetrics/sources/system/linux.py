@@ -9,110 +9,24 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import repeat
 from typing import Final, cast
 
-from opentelemetry.semconv._incubating.attributes.cpu_attributes import CpuModeValues
-from opentelemetry.semconv._incubating.attributes.disk_attributes import DiskIoDirectionValues
-from opentelemetry.semconv._incubating.attributes.network_attributes import NetworkIoDirectionValues
-from opentelemetry.semconv._incubating.attributes.system_attributes import (
-    SystemMemoryStateValues,
-    SystemPagingDirectionValues,
-    SystemPagingStateValues,
-)
-
 from otel_hwmetrics.catalog import pressure
 from otel_hwmetrics.catalog import system as rows
-from otel_hwmetrics.model import Metric, Reading, Series
-from otel_hwmetrics.sources.base import Bench, Clock, Item, Reader, Unsupported
+from otel_hwmetrics.model import Reading, Series
+from otel_hwmetrics.sources.base import Bench, Clock, Incomplete, Item, Reader, Unsupported
 from otel_hwmetrics.sources.linux import cpus, diskstats, meminfo, netdev, psi, stat, vmstat
 from otel_hwmetrics.sources.linux.files import KernelFile
+from otel_hwmetrics.sources.system import host_series
 from otel_hwmetrics.sources.system.devices import Counted, disks_that_count, interfaces_that_count
-
-_MODES: Final = (
-    CpuModeValues.USER,  # holds guest time already (proc(5), /proc/stat)
-    CpuModeValues.NICE,
-    CpuModeValues.SYSTEM,
-    CpuModeValues.IDLE,
-    CpuModeValues.IOWAIT,
-    CpuModeValues.INTERRUPT,
-    CpuModeValues.STEAL,
-)
-_READ, _WRITE = DiskIoDirectionValues.READ.value, DiskIoDirectionValues.WRITE.value
-_RECEIVE, _TRANSMIT = NetworkIoDirectionValues.RECEIVE.value, NetworkIoDirectionValues.TRANSMIT.value
 
 FREQUENCY_EVERY: Final = 30.0
 """Seconds; every CPU has a file of its own, and what it tells is of that moment only."""
 COUNTS_EVERY: Final = 600.0
 """Seconds; CPUs are plugged in by hand."""
-
-
-def _states(metric: Metric, key: str, *values: str) -> tuple[Series, ...]:
-    return tuple(Series(metric, {key: value}) for value in values)
-
-
-_PROCESSES: Final = (
-    Series(rows.PROCESS_CREATED),
-    # The conventions have no word for what the kernel calls blocked, "sleeping" is not it, and others may be used.
-    *_states(rows.PROCESS_COUNT, rows.PROCESS_STATE, "running", "blocked"),
-)
-_MEMORY: Final = (
-    Series(rows.MEMORY_LIMIT),
-    *_states(
-        rows.MEMORY_USAGE,
-        rows.MEMORY_STATE,
-        SystemMemoryStateValues.USED.value,
-        SystemMemoryStateValues.FREE.value,
-        SystemMemoryStateValues.BUFFERS.value,
-        SystemMemoryStateValues.CACHED.value,
-    ),
-    Series(rows.MEMORY_AVAILABLE),
-    Series(rows.MEMORY_SHARED),
-    *_states(rows.MEMORY_SLAB, rows.SLAB_STATE, "reclaimable", "unreclaimable"),
-)
-_SWAP_STATES: Final = (SystemPagingStateValues.USED.value, SystemPagingStateValues.FREE.value)
-_SWAP: Final = _states(rows.PAGING_USAGE, rows.PAGING_STATE, *_SWAP_STATES)
-_SWAP_SHARES: Final = _states(rows.PAGING_UTILIZATION, rows.PAGING_STATE, *_SWAP_STATES)
-_PAGING: Final = (
-    *(
-        # A page that comes from swap is what a major fault waits for; so the collector's host receiver has it, too.
-        Series(rows.PAGING_OPERATIONS, {rows.PAGING_DIRECTION: direction.value, rows.FAULT_TYPE: "major"})
-        for direction in (SystemPagingDirectionValues.IN, SystemPagingDirectionValues.OUT)
-    ),
-    *_states(rows.PAGING_FAULTS, rows.FAULT_TYPE, "minor", "major"),
-)
-_IOWAIT: Final = _MODES.index(CpuModeValues.IOWAIT)
-_IO_STALL: Final = Series(
-    pressure.STALL_TIME,
-    {pressure.RESOURCE: "io", pressure.KIND: "some", pressure.SCOPE: "host", pressure.METHOD: "iowait"},
-)
-_UPTIME: Final = Series(rows.UPTIME)
-_PHYSICAL: Final = Series(rows.CPU_PHYSICAL_COUNT)
-_LOGICAL: Final = Series(rows.CPU_LOGICAL_COUNT)
-
-
-def _cpu_series(number: int | None = None) -> tuple[Series, ...]:
-    which = {} if number is None else {rows.CPU_NUMBER: number}
-    return tuple(Series(rows.CPU_TIME, {rows.CPU_MODE: mode.value, **which}) for mode in _MODES)
-
-
-def _disk_series(name: str) -> tuple[Series, ...]:
-    both = [{rows.DEVICE: name, rows.IO_DIRECTION: direction} for direction in (_READ, _WRITE)]
-    of_both = (rows.DISK_IO, rows.DISK_OPERATIONS, rows.DISK_OPERATION_TIME, rows.DISK_MERGED)
-    paired = (Series(metric, attributes) for metric in of_both for attributes in both)
-    return (*paired, Series(rows.DISK_IO_TIME, {rows.DEVICE: name}))
-
-
-def _interface_series(name: str) -> tuple[Series, ...]:
-    """In the order of `netdev.Interface`."""
-    return tuple(
-        # Packets have their interface under another key: the conventions say so.
-        Series(metric, {metric.attributes[0]: name, rows.NETWORK_DIRECTION: direction})
-        for direction in (_RECEIVE, _TRANSMIT)
-        for metric in (rows.NETWORK_IO, rows.NETWORK_PACKETS, rows.NETWORK_ERRORS, rows.NETWORK_DROPPED)
-    )
 
 
 def _readings(series: Iterable[Series], values: Iterable[float], at: float) -> Iterator[Reading]:
@@ -149,14 +63,27 @@ class LinuxHost:
         self.vmstat = KernelFile(f"{proc_root}/vmstat")
         self.diskstats = KernelFile(f"{proc_root}/diskstats", records=True)
         self.netdev = KernelFile(f"{proc_root}/net/dev", records=True)
-        # Where the kernel does not count pressure, the CPUs' waiting is what there is to tell of it.
-        self.stall = None if psi.is_available(proc_root) else psi.StallEstimate()
-        self.all_cpus = _cpu_series()
+        self._proc_root = proc_root
+        self._counts_pressure: bool | None = None  # until that can be told
+        self._stall = psi.StallEstimate()
+        self.all_cpus = host_series.of_cpu()
         self.frequency = Series(rows.CPU_FREQUENCY)
         self.each_cpu: dict[int, tuple[Series, ...]] = {}
         self.each_frequency: dict[int, Series] = {}
-        self.disks = Counted(partial(disks_that_count, sys_root=sys_root), _disk_series)
-        self.interfaces = Counted(partial(interfaces_that_count, sys_root=sys_root), _interface_series)
+        self.disks = Counted(partial(disks_that_count, sys_root=sys_root), host_series.of_disk)
+        self.interfaces = Counted(partial(interfaces_that_count, sys_root=sys_root), host_series.of_interface)
+
+    def stall(self, iowait: float, at: float) -> float | None:
+        """Where the kernel does not count pressure: seconds of stalls, by the CPUs' waiting; see `StallEstimate`.
+
+        None where it does, and as long as it cannot be told whether it does: never is the one told beside the other.
+        """
+        if self._counts_pressure is None:
+            try:
+                self._counts_pressure = psi.is_available(self._proc_root)
+            except OSError:  # as where no descriptor is to be had; asked again at the next look
+                return None
+        return None if self._counts_pressure else self._stall.total(iowait, at)
 
     def close(self) -> None:
         """Let go of the files."""
@@ -167,21 +94,22 @@ class LinuxHost:
 def _stat(host: LinuxHost) -> Iterable[Item]:
     at = host.clock()
     content = host.stat.read()
+    ticks_of_all = stat.total(content)
     readings: list[Reading] = []
     if host.per_cpu:
         for number, ticks in stat.each(content).items():
             series = host.each_cpu.get(number)
             if series is None:
-                series = host.each_cpu[number] = _cpu_series(number)
+                series = host.each_cpu[number] = host_series.of_cpu(number)
             readings += _readings(series, _cpu_seconds(ticks, host.tick), at)
     else:
-        seconds = _cpu_seconds(stat.total(content), host.tick)
-        readings += _readings(host.all_cpus, seconds, at)
-        if host.stall is not None:
-            readings.append(Reading(_IO_STALL, host.stall.total(seconds[_IOWAIT], at), at))
+        readings += _readings(host.all_cpus, _cpu_seconds(ticks_of_all, host.tick), at)
+    stall = host.stall(ticks_of_all.iowait / host.tick, at)
+    if stall is not None:
+        readings.append(Reading(host_series.IO_STALL, stall, at))
     processes = stat.processes(content)
     if processes is not None:
-        readings += _known(_PROCESSES, processes, at)
+        readings += _known(host_series.PROCESSES, processes, at)
     return readings
 
 
@@ -200,7 +128,7 @@ def _meminfo(host: LinuxHost) -> Iterable[Item]:
         cached += memory.slab_reclaimable  # as free(1) and psutil have it
     readings = list(
         _known(
-            _MEMORY,
+            host_series.MEMORY,
             (
                 memory.total,
                 # The conventions' "used".
@@ -218,9 +146,9 @@ def _meminfo(host: LinuxHost) -> Iterable[Item]:
     )
     if memory.swap_total is not None and memory.swap_free is not None:
         parts = (memory.swap_total - memory.swap_free, memory.swap_free)
-        readings += _readings(_SWAP, parts, at)
+        readings += _readings(host_series.SWAP, parts, at)
         if memory.swap_total > 0:
-            readings += _readings(_SWAP_SHARES, [part / memory.swap_total for part in parts], at)
+            readings += _readings(host_series.SWAP_SHARES, [part / memory.swap_total for part in parts], at)
     return readings
 
 
@@ -230,44 +158,73 @@ def _vmstat(host: LinuxHost) -> Iterable[Item]:
     minor = (
         counts.faults - counts.major_faults if counts.faults is not None and counts.major_faults is not None else None
     )
-    return _known(_PAGING, (counts.swapped_in, counts.swapped_out, minor, counts.major_faults), at)
+    return _known(host_series.PAGING, (counts.swapped_in, counts.swapped_out, minor, counts.major_faults), at)
 
 
 def _diskstats(host: LinuxHost) -> Iterable[Item]:
     at = host.clock()
-    records = diskstats.records(host.diskstats.read())
-    readings: list[Reading] = []
-    for name, series in host.disks.among(records.keys(), at).items():
-        disk = diskstats.parse(records[name])
-        values = (
-            disk.sectors_read * diskstats.SECTOR,
-            disk.sectors_written * diskstats.SECTOR,
-            disk.reads,
-            disk.writes,
-            disk.read_ms / 1e3,
-            disk.write_ms / 1e3,
-            disk.reads_merged,
-            disk.writes_merged,
-            disk.io_ms / 1e3,
-        )
-        readings += _readings(series, values, at)
-    return readings
+    records, odd = diskstats.records(host.diskstats.read())
+    return _of_each(host.disks.among(records.keys(), at), records, _disk_values, odd, at)
+
+
+def _disk_values(record: bytes) -> tuple[float, ...]:
+    """In the order of `host_series.of_disk`."""
+    reads, reads_merged, read, read_ms, writes, writes_merged, written, write_ms, io_ms = diskstats.parse(record)
+    return (
+        read * diskstats.SECTOR,
+        written * diskstats.SECTOR,
+        reads,
+        writes,
+        read_ms / 1e3,
+        write_ms / 1e3,
+        reads_merged,
+        writes_merged,
+        io_ms / 1e3,
+    )
 
 
 def _netdev(host: LinuxHost) -> Iterable[Item]:
     at = host.clock()
-    records = netdev.records(host.netdev.read())
+    records, odd = netdev.records(host.netdev.read())
+    return _of_each(host.interfaces.among(records.keys(), at), records, netdev.parse, odd, at)
+
+
+def _of_each(
+    devices: Mapping[bytes, tuple[Series, ...]],
+    records: Mapping[bytes, bytes],
+    parse: Callable[[bytes], tuple[float, ...]],
+    odd: int,
+    at: float,
+) -> list[Reading]:
+    """The readings of each device that counts; one whose line is odd loses its own alone.
+
+    Args:
+        devices: The series of each, in the order of ``parse``'s values.
+        records: The counters of each.
+        parse: Takes them apart.
+        odd: How many lines are of no device; each is counted as one reading lost, for want of knowing how many.
+        at: When they were read.
+    """
     readings: list[Reading] = []
-    for name, series in host.interfaces.among(records.keys(), at).items():
-        readings += _readings(series, netdev.parse(records[name]), at)
-    return readings
+    lost = odd
+    for name, series in devices.items():
+        try:
+            readings += _readings(series, parse(records[name]), at)
+        except ValueError:
+            lost += len(series)
+    if not lost:
+        return readings
+    error = ValueError("lines of devices are not what the kernel writes")
+    if not readings:
+        raise error
+    raise Incomplete(readings, lost, error)
 
 
 def _uptime(host: LinuxHost) -> Iterable[Item]:
     # The clock that /proc/uptime is written from (fs/proc/uptime.c), without its rounding and without a file. A mean
     # over a window would be half a window late, so this one says that it is of a moment.
     at = host.clock()
-    yield Reading(_UPTIME, time.clock_gettime(time.CLOCK_BOOTTIME), at, at)
+    yield Reading(host_series.UPTIME, time.clock_gettime(time.CLOCK_BOOTTIME), at, at)
 
 
 def _cpufreq(host: LinuxHost) -> Iterable[Item]:
@@ -297,7 +254,7 @@ def _frequencies(host: LinuxHost, speeds: dict[int, float]) -> Iterable[Item]:
 
 
 def _logical_count(host: LinuxHost) -> Iterable[Item]:
-    yield _LOGICAL, len(_online(host))
+    yield host_series.LOGICAL, len(_online(host))
 
 
 def _physical_count(host: LinuxHost) -> Iterable[Item]:
@@ -305,7 +262,7 @@ def _physical_count(host: LinuxHost) -> Iterable[Item]:
     for number in _online(host):
         # The CPUs of one core are threads of it, and each lists them all.
         cores.add(_once(f"{host.sys_root}/devices/system/cpu/cpu{number}/topology/thread_siblings_list"))
-    yield _PHYSICAL, len(cores)
+    yield host_series.PHYSICAL, len(cores)
 
 
 def _online(host: LinuxHost) -> list[int]:
