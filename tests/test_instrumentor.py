@@ -56,11 +56,22 @@ def provider() -> tuple[MeterProvider, InMemoryMetricReader]:
     return MeterProvider([reader], resource=Resource({})), reader
 
 
+_others: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def begin() -> None:
+    """Remember what other tests have left running."""
+    _others.clear()
+    _others.update(threading.enumerate())
+
+
 def left_running() -> list[str]:
     """Our threads that do not end. One that waits for events in the driver can only end when its wait does."""
     deadline = time.monotonic() + 10
     while True:
-        names = [thread.name for thread in threading.enumerate() if thread.name.startswith("hwmetrics")]
+        ours = [thread for thread in threading.enumerate() if thread not in _others]
+        names = [thread.name for thread in ours if thread.name.startswith("hwmetrics")]
         if not names or time.monotonic() > deadline:
             return names
         time.sleep(0.02)

@@ -44,7 +44,6 @@ ASKED = {"memory_info": 2}
 FILES: dict[str, set[Metric]] = {
     "stat": {rows.THREAD_COUNT, rows.UPTIME},
     "statm": {rows.MEMORY_USAGE, rows.MEMORY_VIRTUAL},
-    "io": {rows.DISK_IO},
     "fd": {rows.FILE_DESCRIPTOR_COUNT},
     "smaps_rollup": {rows.MEMORY_PSS, rows.MEMORY_USS},
 }
@@ -131,7 +130,8 @@ def test_it_is_what_the_kernel_says(proc: str | None) -> None:
     assert set(values(batch, rows.DISK_IO)) == {"read", "write"}
     # Pages come and go with every call; the kernel also counts resident ones in batches.
     assert values(batch, rows.MEMORY_USAGE)[None] == pytest.approx(after["resident"], rel=0.05, abs=4 * 2**20)
-    assert values(batch, rows.MEMORY_VIRTUAL)[None] == pytest.approx(after["virtual"], rel=0.05)
+    # The look starts a thread for what may take long, and that one has a stack and an arena.
+    assert 0.95 * before["virtual"] <= values(batch, rows.MEMORY_VIRTUAL)[None] <= 1.05 * after["virtual"]
     assert batch.lost == {}
 
 
@@ -148,11 +148,11 @@ def test_cpus_are_those_that_the_scheduler_grants() -> None:
     assert values(opened().read(), rows.CPU_LIMIT) == {None: len(os.sched_getaffinity(0))}
 
 
-@pytest.mark.parametrize(("cpus", "expected"), [(6, {None: 6}), (None, {})])
+@pytest.mark.parametrize(("cpus", "expected"), [(6, {None: 6}), (None, {None: 1})])
 def test_cpus_where_there_is_no_affinity(
     monkeypatch: pytest.MonkeyPatch, cpus: int | None, expected: dict[None, int]
 ) -> None:
-    """Without affinity (macOS) the machine's CPUs count; where even they are unknown, there is no reading."""
+    """Without affinity (macOS) the machine's CPUs count; one there is in any case."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: cpus)
     source = opened()
@@ -288,7 +288,7 @@ def test_what_is_the_process_s_own_is_less_than_what_it_uses() -> None:
 
 
 @linux
-def test_a_look_is_three_reads_of_the_kernel_s_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_is_two_reads_of_the_kernel_s_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each file is opened once in the source's life and read once a look, and psutil is not asked."""
     source = opened(lambda: 42.0)
     source.read()
@@ -303,7 +303,7 @@ def test_a_look_is_three_reads_of_the_kernel_s_files(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "pread", noted)
     monkeypatch.setattr(psutil, "Process", lambda *_: pytest.fail("psutil was asked"))
     source.read()
-    assert len(reads) == len(set(reads)) == 3
+    assert len(reads) == len(set(reads)) == 2
 
 
 @linux
@@ -370,11 +370,12 @@ def captured(tmp_path: Path) -> Path:
     (there / "fd").mkdir(parents=True)
     for name in FILES.keys() - {"fd"}:
         (there / name).write_bytes(Path(f"/proc/self/{name}").read_bytes())
+    (there / "io").touch()
     return tmp_path
 
 
-ALWAYS = {rows.CPU_TIME, rows.CONTEXT_SWITCHES, rows.FAULTS, rows.CPU_LIMIT}
-"""What comes of system calls."""
+ALWAYS = {rows.CPU_TIME, rows.CONTEXT_SWITCHES, rows.FAULTS, rows.CPU_LIMIT, rows.DISK_IO}
+"""What comes of system calls, on a kernel that counts I/O."""
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -389,6 +390,14 @@ def test_a_file_that_is_absent_is_for_ever(captured: Path, name: str) -> None:
         batch = source.read()
         assert metrics(batch) == ALWAYS.union(*FILES.values()) - FILES[name]
         assert batch.lost == {}
+
+
+def test_a_kernel_that_does_not_count_a_process_s_io_is_not_believed(captured: Path) -> None:
+    """Its getrusage says 0 for ever, which would look like a job that never reads; it has no /proc/self/io either."""
+    (captured / "self" / "io").unlink()
+    batch = opened(proc=str(captured)).read()
+    assert values(batch, rows.DISK_IO) == {}
+    assert batch.lost == {}
 
 
 @pytest.mark.parametrize("name", FILES.keys() - {"fd"})
@@ -527,3 +536,33 @@ def test_without_proc_there_is_no_such_source(
     source = ProcessSource(proc=str(tmp_path) if proc else None)
     with pytest.raises(SourceUnavailable, match="is /proc mounted"):
         source.open()
+
+
+@linux
+def test_what_a_child_wrote_is_not_this_process_s(tmp_path: Path) -> None:
+    """Also when it is waited for: an epoch's end, when the workers go, is no burst of this process."""
+    source = opened()
+    before = values(source.read(), rows.DISK_IO)["write"]
+    script = (
+        "import os, sys; fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY); os.write(fd, b'x' * 2**24); os.fsync(fd)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "file")], check=True)
+    after = values(source.read(), rows.DISK_IO)["write"]
+    assert after - before < 2**20
+
+
+@linux
+def test_cpus_are_those_of_any_thread_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenMP pins the first thread and leaves the others free; our own threads have no say."""
+    first = os.getpid()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda number: {0} if number == first else {0, 1, 2, 3})
+    assert values(opened().read(), rows.CPU_LIMIT) == {None: 1}
+    stop = threading.Event()
+    threads = [threading.Thread(target=stop.wait, name=name, daemon=True) for name in ("hwmetrics-test", "worker")]
+    threads[0].start()
+    try:
+        assert values(opened().read(), rows.CPU_LIMIT) == {None: 1}
+        threads[1].start()
+        assert values(opened().read(), rows.CPU_LIMIT) == {None: 4}
+    finally:
+        stop.set()

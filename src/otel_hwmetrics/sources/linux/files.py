@@ -8,17 +8,57 @@ interpreter, which a busy training loop may give back only 5 ms later. A descrip
 from __future__ import annotations
 
 import os
-from typing import Final
+import weakref
+from typing import Final, NamedTuple
 
 _FIRST_SIZE: Final = 4096
 # What the kernel gives of a file of many records at a time is about a page (seq_read_iter in fs/seq_file.c).
+
+
+class OwnReads(NamedTuple):
+    """What this process's own looks at the kernel's files have read so far, which /proc counts as the job's reading.
+
+    Attributes:
+        calls: How many calls.
+        bytes: How much they gave.
+    """
+
+    calls: int
+    bytes: int
+
+
+_own = [0, 0]
+_files: weakref.WeakSet[KernelFile] = weakref.WeakSet()
+
+
+def own_reads() -> OwnReads:
+    """The reads so far; those of this very moment may be missing."""
+    return OwnReads(*_own)
+
+
+def _pread(descriptor: int, size: int, offset: int) -> bytes:
+    content = os.pread(descriptor, size, offset)
+    # Not exact between threads: one of a thousand may be lost, which is nothing beside what a job reads.
+    _own[0] += 1
+    _own[1] += len(content)
+    return content
+
+
+def _close_in_child() -> None:
+    """A forked child reads nothing of its parent's: its copies would be open for as long as a worker lives."""
+    for file in tuple(_files):
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 class KernelFile:
     """A file that is opened at the first look, kept open, and read from its start at each.
 
     A descriptor of /proc/<pid> belongs to that process for ever: when it has ended, reading says so, also when its
-    number has been given to another. The descriptor is closed on exec.
+    number has been given to another. The descriptor is closed on exec and in forked children.
 
     Args:
         path: Where it is.
@@ -26,7 +66,7 @@ class KernelFile:
             read may give less than there is; other files come whole.
     """
 
-    __slots__ = ("_descriptor", "_records", "_size", "path")
+    __slots__ = ("__weakref__", "_descriptor", "_records", "_size", "path")
 
     def __init__(self, path: str, *, records: bool = False) -> None:
         self.path = path
@@ -42,6 +82,7 @@ class KernelFile:
         """
         if self._descriptor < 0:
             self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            _files.add(self)
         try:
             return self._read()
         except OSError:
@@ -49,19 +90,19 @@ class KernelFile:
             raise
 
     def _read(self) -> bytes:
-        content = os.pread(self._descriptor, self._size, 0)
+        content = _pread(self._descriptor, self._size, 0)
         if not content or (len(content) < self._size and not self._records):
             return content
         parts = [content]
         offset = len(content)
-        while more := os.pread(self._descriptor, self._size, offset):
+        while more := _pread(self._descriptor, self._size, offset):
             parts.append(more)
             offset += len(more)
         if not self._records:
             # A file that comes whole must not be put together from two moments: read it at once next time, and now.
             while offset >= self._size:
                 self._size *= 2
-            return os.pread(self._descriptor, self._size, 0)
+            return _pread(self._descriptor, self._size, 0)
         return b"".join(parts)
 
     def close(self) -> None:

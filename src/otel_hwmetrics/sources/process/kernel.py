@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This process as Linux shows it: one call and three kept-open files a sample.
+"""This process as Linux shows it: one call and two kept-open files a sample.
 
 /proc/self means whoever opens it, and the descriptor goes on meaning that process in a forked child; a child that
 instruments itself makes its own source.
@@ -10,14 +10,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from otel_hwmetrics.catalog import process as rows
 from otel_hwmetrics.model import Reading
 from otel_hwmetrics.sources.base import Batch, Bench, Clock, Reader, SourceUnavailable
 from otel_hwmetrics.sources.linux.files import KernelFile
-from otel_hwmetrics.sources.linux.proc_pid import parse_io, parse_smaps_rollup, parse_stat, parse_statm
+from otel_hwmetrics.sources.linux.proc_pid import parse_smaps_rollup, parse_stat, parse_statm
+from otel_hwmetrics.sources.patient import Patient
 from otel_hwmetrics.sources.process import subject
 from otel_hwmetrics.sources.process.subject import Items, Pairs, Subject
+from otel_hwmetrics.sources.sparing import Sparing
+
+CPU_LIMIT_EVERY: Final = 5.0
+"""Seconds between two looks at what each thread may run on."""
 
 
 class KernelProcess(Subject):
@@ -34,8 +40,12 @@ class KernelProcess(Subject):
         self.directory = f"{proc}/self"
         self.stat = KernelFile(f"{self.directory}/stat")
         self.statm = KernelFile(f"{self.directory}/statm")
-        self.io = KernelFile(f"{self.directory}/io")
         self.rollup = KernelFile(f"{self.directory}/smaps_rollup")
+        # A memory map is locked for as long as it is changed, and the walk may take a second for hundreds of gigabytes:
+        # neither may hold up the sampler's thread.
+        self.shared_memory = Sparing(Patient(self.split_memory), clock)
+        # A kernel without CONFIG_TASK_IO_ACCOUNTING has no such file, and getrusage says 0 for ever (kernel/sys.c).
+        self.accounts_io = os.path.exists(f"{self.directory}/io")
         self.tick = 1 / os.sysconf("SC_CLK_TCK")
         self.page = os.sysconf("SC_PAGE_SIZE")
         self._bench = Bench(
@@ -61,7 +71,7 @@ class KernelProcess(Subject):
 
     def close(self) -> None:
         """Close the files."""
-        for file in (self.stat, self.statm, self.io, self.rollup):
+        for file in (self.stat, self.statm, self.rollup):
             file.close()
 
     def split_memory(self) -> Iterable[Reading]:
@@ -74,13 +84,18 @@ class KernelProcess(Subject):
         )
 
 
-def _usage(_: KernelProcess) -> Pairs:
+def _usage(process: KernelProcess) -> Pairs:
     # In microseconds, where /proc/self/stat has hundredths of a second; and it takes no system call that lets go of
     # the interpreter.
     used = subject.usage()
     yield subject.CPU_USER, used.ru_utime
     yield subject.CPU_SYSTEM, used.ru_stime
     yield from subject.switches_and_faults(used)
+    # In blocks of 512 bytes, whatever the device's. /proc/self/io has the same, and besides what children that were
+    # waited for have moved, all at once: an epoch's end, when the workers go, would be a burst of this process.
+    if process.accounts_io:
+        yield subject.DISK_READ, used.ru_inblock * 512
+        yield subject.DISK_WRITE, used.ru_oublock * 512
 
 
 def _memory(process: KernelProcess) -> Pairs:
@@ -89,13 +104,6 @@ def _memory(process: KernelProcess) -> Pairs:
     memory = parse_statm(process.statm.read())
     yield subject.MEMORY_USAGE, memory.resident * process.page
     yield subject.MEMORY_VIRTUAL, memory.size * process.page
-
-
-def _disk_io(process: KernelProcess) -> Pairs:
-    # Bytes that reached the storage layer, not those of read(2). The kernel adds those of a child that was waited for.
-    io = parse_io(process.io.read())
-    yield subject.DISK_READ, io.disk_read
-    yield subject.DISK_WRITE, io.disk_written
 
 
 def _stat(process: KernelProcess) -> Items:
@@ -114,15 +122,20 @@ def _descriptors(process: KernelProcess) -> Pairs:
 
 
 READERS: tuple[Reader[KernelProcess], ...] = (
-    Reader((rows.CPU_TIME, rows.CONTEXT_SWITCHES, rows.FAULTS), _usage, call="getrusage(RUSAGE_SELF)", where="Linux"),
-    Reader((rows.CPU_LIMIT,), subject.cpu_limit, call="sched_getaffinity, the cgroup's cpu.max", where="Linux"),
-    Reader((rows.MEMORY_USAGE, rows.MEMORY_VIRTUAL), _memory, call="/proc/self/statm", where="Linux"),
     Reader(
-        (rows.DISK_IO,),
-        _disk_io,
-        call="/proc/self/io: read_bytes, write_bytes",
-        where="Linux with CONFIG_TASK_IO_ACCOUNTING",
+        (rows.CPU_TIME, rows.CONTEXT_SWITCHES, rows.FAULTS, rows.DISK_IO),
+        _usage,
+        call="getrusage(RUSAGE_SELF)",
+        where="Linux",
     ),
+    Reader(
+        (rows.CPU_LIMIT,),
+        subject.cpu_limit,
+        every=CPU_LIMIT_EVERY,
+        call="sched_getaffinity, the cgroup's cpu.max",
+        where="Linux",
+    ),
+    Reader((rows.MEMORY_USAGE, rows.MEMORY_VIRTUAL), _memory, call="/proc/self/statm", where="Linux"),
     Reader((rows.THREAD_COUNT, rows.UPTIME), _stat, call="/proc/self/stat", where="Linux"),
     Reader(
         (rows.FILE_DESCRIPTOR_COUNT,),

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ from opentelemetry.semconv._incubating.attributes.process_attributes import Proc
 from otel_hwmetrics.catalog import process as rows
 from otel_hwmetrics.model import Reading, Series
 from otel_hwmetrics.sources.base import Clock, Item, Unsupported
+from otel_hwmetrics.sources.linux.affinity import granted_cpus
 from otel_hwmetrics.sources.sparing import Sparing
 
 Items = Iterable[Item]
@@ -66,9 +66,8 @@ class Subject:
 
 def cpu_limit(subject: Subject) -> Pairs:
     """The CPUs that the scheduler grants, or the container's quota where that is less."""
-    # Affinity is what the scheduler grants; os.cpu_count() is what the machine has. By pid, which is the main thread's:
-    # 0 would be the thread that asks, and that one keeps what the training had before it pinned itself.
-    granted = len(os.sched_getaffinity(os.getpid())) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # Affinity is what the scheduler grants; os.cpu_count() is what the machine has.
+    granted = granted_cpus()
     quota = subject.effective_cpus() if subject.effective_cpus is not None else None
     available = min((cpus for cpus in (granted, quota) if cpus), default=None)
     if available is not None:

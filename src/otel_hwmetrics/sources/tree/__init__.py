@@ -18,6 +18,7 @@ from otel_hwmetrics.catalog import tree as rows
 from otel_hwmetrics.catalog.process import CONTEXT_SWITCH_TYPE, CPU_MODE, FAULT_TYPE, IO_DIRECTION
 from otel_hwmetrics.model import Reading, Series
 from otel_hwmetrics.sources.base import Batch, Bench, Clock, Item, Reader, Source, SourceUnavailable
+from otel_hwmetrics.sources.linux.files import own_reads
 from otel_hwmetrics.sources.sparing import Sparing
 from otel_hwmetrics.sources.tree.census import STATES, Watched
 from otel_hwmetrics.sources.tree.forest import Forest
@@ -55,10 +56,25 @@ _INVOLUNTARY = Series(rows.CONTEXT_SWITCHES, {CONTEXT_SWITCH_TYPE: ProcessContex
 class _Subject:
     """A tree that is watched, and its costly look."""
 
-    def __init__(self, tree: Watched, clock: Clock) -> None:
+    def __init__(self, tree: Watched, clock: Clock, *, ours: bool) -> None:
         self.tree = tree
         self._clock = clock
+        self._ours = ours
+        self._data = 0
+        self._reads = 0
         self.shared_memory = Sparing(self._shared_memory, clock)
+
+    def without_our_reads(self, data: int, reads: int) -> tuple[int, int]:
+        """What the job has read, less what we have of the kernel's files on its behalf; never falling.
+
+        An idle job would else "read" ten kilobytes a second, in the smallest of requests.
+        """
+        if self._ours:
+            own = own_reads()
+            # The two counts are not of the same moment: what is in flight between them must not look like a reset.
+            self._data = data = max(self._data, data - own.bytes)
+            self._reads = reads = max(self._reads, reads - own.calls)
+        return data, reads
 
     def _shared_memory(self) -> tuple[Reading, ...] | None:
         at = self._clock()
@@ -90,11 +106,14 @@ def _traffic(subject: _Subject) -> Iterator[Item]:
     traffic = subject.tree.census.traffic
     if traffic is None:
         return iter(())
+    data, reads = traffic.read, traffic.reads
+    if data is not None and reads is not None:
+        data, reads = subject.without_our_reads(data, reads)
     return _told(
         subject,
-        (_DATA_READ, traffic.read),
+        (_DATA_READ, data),
         (_DATA_WRITE, traffic.written),
-        (_READS, traffic.reads),
+        (_READS, reads),
         (_WRITES, traffic.writes),
         (_DISK_READ, traffic.disk_read),
         (_DISK_WRITE, traffic.disk_written),
@@ -188,7 +207,9 @@ class TreeSource(Source):
         except (OSError, ValueError, psutil.Error) as error:
             raise SourceUnavailable(self.name, f"the process cannot be seen: {error}", "is /proc mounted?") from error
         self._bench = Bench(
-            _Subject(tree, self._clock), READERS, expected=(OSError, psutil.Error, ValueError, LookupError)
+            _Subject(tree, self._clock, ours=self._root is None),
+            READERS,
+            expected=(OSError, psutil.Error, ValueError, LookupError),
         )
 
     def read(self) -> Batch:

@@ -630,6 +630,9 @@ def test_close_leaves_another_users_nvml_open() -> None:
         assert nvml.calls["nvmlShutdown", None] == 1
         assert pynvml.nvmlDeviceGetCount() == 1
         pynvml.nvmlShutdown()
+        deadline = time.monotonic() + 30
+        while pynvml._nvmlLib_refcount and time.monotonic() < deadline:
+            time.sleep(0.02)  # the thread that waited for events gives its use back when its wait ends
         with pytest.raises(pynvml.NVMLError_Uninitialized):
             pynvml.nvmlDeviceGetCount()
 
@@ -674,6 +677,7 @@ def test_a_hung_call_is_on_its_own_and_ends_in_errors_that_are_counted() -> None
     (batch,) = batches
     assert activity.CLOCK not in metrics(batch)  # read after the call that hung
     assert sum(batch.lost.values()) > 0
+    source.close()
 
 
 def test_a_fault_of_the_binding_is_guarded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
+from otel_hwmetrics.sources.linux.affinity import granted_cpus
 from otel_hwmetrics.sources.linux.cgroup import parse
 from otel_hwmetrics.sources.linux.cgroup.membership import Cgroup, Membership, content, find
 
@@ -302,8 +303,7 @@ def effective_cpus() -> float:
         OSError: A limit cannot be read, so that the smallest is not known.
         ValueError: A limit is no number.
     """
-    # By pid, which is the main thread's: 0 would be the thread that asks.
-    affinity = len(os.sched_getaffinity(os.getpid())) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    affinity = granted_cpus()
     try:
         held = shared().now()
     except FileNotFoundError:  # no /proc, or a kernel without cgroups
