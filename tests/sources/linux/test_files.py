@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from otel_hwmetrics.sources.linux.files import KernelFile
+from otel_hwmetrics.sources.linux.files import KernelFile, own_reads
 
 
 @pytest.mark.parametrize("records", [False, True])
@@ -70,3 +70,83 @@ def test_files_of_the_kernel_come_whole() -> None:
         file = KernelFile(path, records=records)
         assert len(file.read().splitlines()) == len(Path(path).read_bytes().splitlines())
         file.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_is_read_is_counted_as_the_kernel_counts_it() -> None:
+    """In bytes and calls, for files of one read and of many; also a read that fails."""
+    script = """if True:
+        import os, subprocess, sys
+        from otel_hwmetrics.sources.linux.files import KernelFile, own_reads
+        child = subprocess.Popen(["sleep", "60"])
+        files = [KernelFile(f"/proc/{name}", records=records) for name, records in (
+            ("self/mountinfo", True), ("cpuinfo", True), ("version", False), ("self/smaps", False))]
+        gone = KernelFile(f"/proc/{child.pid}/stat")
+        gone.read()
+        child.kill()
+        child.wait()
+        def kernel():
+            io = os.pread(descriptor, 4096, 0)
+            fields = io.split()
+            return int(fields[1]), int(fields[5]), len(io)
+        descriptor = os.open("/proc/self/io", os.O_RDONLY)
+        def counted():
+            own = own_reads()
+            read, calls, size = kernel()
+            return read - own.bytes, calls - own.calls, size
+        before = counted()
+        for _ in range(20):
+            for file in files:
+                file.read()
+        try:
+            gone.read()
+        except OSError:
+            pass
+        after = counted()
+        print(after[0] - before[0] - before[2], after[1] - before[1] - 1)
+    """
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["0", "0"]
+
+
+def test_a_read_under_way_counts_at_its_most(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """So that it is never in the kernel's figure and not in ours; when it is over, or has failed, it is what it was."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    file = KernelFile(str(path))
+    file.read()
+    before = own_reads()
+    during = []
+    pread = os.pread
+
+    def noted(*arguments: int) -> bytes:
+        during.append(own_reads())
+        if len(during) > 1:
+            raise OSError
+        return pread(*arguments)
+
+    monkeypatch.setattr(os, "pread", noted)
+    file.read()
+    assert (during[0].bytes - before.bytes, during[0].calls - before.calls) == (4096, 1)
+    assert own_reads() == (before.calls + 1, before.bytes + len(b"content"))
+    with pytest.raises(OSError):  # noqa: PT011 - a bare one
+        file.read()
+    assert own_reads() == (before.calls + 2, before.bytes + len(b"content"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_holds_no_file_and_has_read_nothing() -> None:
+    """Its parent's files are closed in it, and open again when it reads them."""
+    script = """if True:
+        import os
+        from otel_hwmetrics.sources.linux.files import KernelFile, own_reads
+        file = KernelFile("/dev/null")
+        file.read()
+        pid = os.fork()
+        if not pid:
+            good = own_reads() == (0, 0) and file._descriptor < 0 and file.read() == b""
+            os._exit(0 if good else 1)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file._descriptor >= 0)
+    """
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["0", "True"]

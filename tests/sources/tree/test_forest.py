@@ -16,7 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel_hwmetrics.sources.base import Unsupported
-from otel_hwmetrics.sources.linux.files import KernelFile
+from otel_hwmetrics.sources.linux.files import KernelFile, own_reads
+from otel_hwmetrics.sources.linux.proc_pid import Rollup
+from otel_hwmetrics.sources.tree.census import SharedMemory
 from otel_hwmetrics.sources.tree.forest import Forest, Tree
 
 from .scripted import INIT, Kernel
@@ -202,12 +204,70 @@ def test_memory_by_pages_is_not_asked_while_somebody_waits_for_a_disk(kernel: Ke
     child = kernel.processes[kernel.fork(kernel.job)]
     forest, tree = planted(kernel)
     forest.look()
-    assert tree.shared_memory() == 2 * 200 * 1024
-    for state, expected in (("D", None), ("Z", 200 * 1024)):
+    assert tree.shared_memory() == SharedMemory(2 * 200 * 1024, Rollup(200 * 1024, 0))
+    for state, expected in (("D", None), ("Z", SharedMemory(200 * 1024, Rollup(200 * 1024, 0)))):
         child.state = state
         kernel.show()
         forest.look()
         assert tree.shared_memory() == expected
+
+
+def test_memory_by_pages_of_the_root_is_known_when_a_child_s_is_not(kernel: Kernel) -> None:
+    """A child that is another user's hides the sum, not its parent's share; without the root's own there is nothing."""
+    child = kernel.fork(kernel.job)
+    forest, tree = planted(kernel)
+    forest.look()
+    for pid in (child, kernel.job):
+        rollup = kernel.root / str(pid) / "smaps_rollup"
+        rollup.unlink()
+        rollup.mkdir()
+        if pid == child:
+            memory = tree.shared_memory()
+            assert memory is not None
+            assert (memory.total, memory.root) == (None, Rollup(200 * 1024, 0))
+            assert isinstance(memory.failure, IsADirectoryError)
+    with pytest.raises(IsADirectoryError):
+        tree.shared_memory()
+
+
+def test_what_we_read_of_the_kernel_s_files_is_no_reading_of_the_job(tmp_path: Path) -> None:
+    """In its bytes and calls; what else the root reads is, and neither figure falls nor rises without the other."""
+    kernel = Kernel(tmp_path)
+    kernel.burn(kernel.job, 4, 10**9)
+    kernel.burn(kernel.job, 6, 10**6)
+    kernel.show()
+    booked = own_reads()
+    forest = Forest(str(kernel.root), lambda: 0.0)
+    tree = forest.plant(kernel.job, ourselves=True)
+    other = KernelFile(str(tmp_path / str(kernel.job) / "status"))
+
+    def look() -> tuple[int, int]:
+        """What is told of a job whose kernel counts our reads, too, but a look late."""
+        nonlocal booked
+        forest.look()
+        before, after = booked, own_reads()
+        booked = after
+        kernel.burn(kernel.job, 4, after.bytes - before.bytes)
+        kernel.burn(kernel.job, 6, after.calls - before.calls)
+        kernel.show()
+        traffic = tree.census.traffic
+        assert traffic is not None
+        assert traffic.read is not None
+        return traffic.read, traffic.reads
+
+    look()
+    first = look()
+    assert [look() for _ in range(5)] == [first] * 5  # idle
+    kernel.burn(kernel.job, 4, 5000)
+    kernel.burn(kernel.job, 6, 2)
+    kernel.show()
+    second = look()
+    assert second == (first[0] + 5000, first[1] + 2)
+    for _ in range(9):  # not in the kernel's books yet: we would seem to have read more than there was
+        other.read()
+    assert [look() for _ in range(2)] == [second] * 2
+    other.close()
+    forest.close()
 
 
 def test_memory_by_pages_is_unsupported_where_the_kernel_has_no_such_file(kernel: Kernel) -> None:

@@ -16,9 +16,11 @@ from typing import Any
 import psutil
 import pytest
 
+from otel_hwmetrics.catalog import process as of_process
 from otel_hwmetrics.catalog import tree as rows
 from otel_hwmetrics.model import Metric
 from otel_hwmetrics.sources.base import Batch, SourceUnavailable
+from otel_hwmetrics.sources.linux.files import KernelFile
 from otel_hwmetrics.sources.tree import READERS, TreeSource
 from otel_hwmetrics.sources.tree.births import Births
 from otel_hwmetrics.testing import ManualClock
@@ -338,6 +340,48 @@ def test_what_children_write_reaches_the_disk_once(tmp_path: Path) -> None:
             assert size <= values(source.read(), rows.DISK_IO)["write"] - before < 1.5 * size
 
 
+@linux
+def test_an_idle_job_reads_nothing_however_often_it_is_looked_at() -> None:
+    """Our own looks are in /proc/self/io, and not in what is told; what the job reads is, to the byte."""
+    script = """if True:
+        import os, sys
+        from otel_hwmetrics.catalog import tree as rows
+        from otel_hwmetrics.sources.linux.files import KernelFile
+        from otel_hwmetrics.sources.tree import TreeSource
+        source, more = TreeSource(), KernelFile("/proc/self/status")
+        source.open()
+        def read():
+            figures = {}
+            for reading in source.read().readings:
+                if reading.metric in (rows.DATA_IO, rows.DATA_OPERATIONS) and "read" in reading.attributes.values():
+                    figures[reading.metric.name] = reading.value
+            return list(figures.values())
+        def looks(count):
+            for _ in range(count):
+                more.read()
+                told = read()
+            return told
+        looks(5)
+        first, last = looks(1), looks(500)
+        file = os.open(sys.executable, os.O_RDONLY)
+        for _ in range(10):
+            os.read(file, 1000)
+        job = looks(1)
+        child = os.fork()
+        if not child:  # the kernel counts it from nothing
+            source = TreeSource()
+            source.open()
+            before = looks(1)
+            os.pread(file, 1000, 0)
+            after = looks(1)
+            os._exit(after != [before[0] + 1000, before[1] + 1])
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(first == last, job == [last[0] + 10_000, last[1] + 10], status)
+    """
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "True", "0"]
+
+
 # Who there is.
 
 
@@ -410,7 +454,7 @@ def test_every_reading_has_exactly_its_rows_attributes() -> None:
     source.open()
     batch = source.read()
     assert batch.lost == {}
-    read = {row for row in rows.METRICS if row.derivation is None}
+    read = {row for row in rows.METRICS if row.derivation is None} | {of_process.MEMORY_PSS, of_process.MEMORY_USS}
     assert {metric for reader in READERS for metric in reader.metrics} == read
     if sys.platform == "linux":
         assert {reading.metric for reading in batch.readings} == read
@@ -475,4 +519,44 @@ def test_slow_figures_are_told_again_in_between() -> None:
     for metric in (rows.CONTEXT_SWITCHES, rows.MEMORY_PSS):
         told = [[reading for reading in batch.readings if reading.metric is metric] for batch in (first, second)]
         assert told[0] == told[1] != []
+    source.close()
+
+
+@linux
+def test_the_process_s_own_memory_by_pages_is_told_with_the_tree_s() -> None:
+    """From one look, of this very process alone; a child whose memory may not be seen costs the tree's, not its own."""
+    source = TreeSource()
+    source.open()
+    batch = source.read()
+    unique, proportional = one(batch, of_process.MEMORY_USS), one(batch, of_process.MEMORY_PSS)
+    assert 2**20 < unique <= proportional <= one(batch, rows.MEMORY_PSS)
+    source.close()
+    with job("tell()") as running:
+        told = {reading.metric for reading in opened(running.pid).read().readings}
+    assert rows.MEMORY_PSS in told
+    assert told.isdisjoint({of_process.MEMORY_PSS, of_process.MEMORY_USS})
+
+
+@linux
+def test_a_member_whose_memory_may_not_be_seen_is_counted_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each look that is due; the process's own is told."""
+    clock = ManualClock()
+    source = TreeSource(clock.monotonic)
+    source.open()
+    read = KernelFile.read
+    with subprocess.Popen(["/bin/sleep", "60"]) as child:
+
+        def forbidden(file: KernelFile) -> bytes:
+            if file.path == f"/proc/{child.pid}/smaps_rollup":
+                raise PermissionError
+            return read(file)
+
+        monkeypatch.setattr(KernelFile, "read", forbidden)
+        for _ in range(2):
+            batch = source.read()
+            assert batch.lost == {"PermissionError": 1}
+            assert one(batch, of_process.MEMORY_PSS) > 0
+            assert values(batch, rows.MEMORY_PSS) == {}
+            clock.advance(3600)
+        child.kill()
     source.close()

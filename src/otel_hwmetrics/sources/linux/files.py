@@ -16,7 +16,7 @@ _FIRST_SIZE: Final = 4096
 
 
 class OwnReads(NamedTuple):
-    """What this process's own looks at the kernel's files have read so far, which /proc counts as the job's reading.
+    """What this process's own looks at the kernel's files have read so far, which /proc/self/io counts as the job's.
 
     Attributes:
         calls: How many calls.
@@ -32,20 +32,33 @@ _files: weakref.WeakSet[KernelFile] = weakref.WeakSet()
 
 
 def own_reads() -> OwnReads:
-    """The reads so far; those of this very moment may be missing."""
+    """The reads so far, those under way included, at the size of their buffers: never less than the kernel has counted.
+
+    Those of `KernelFile` alone, by far the most; what opens a file of its own is not among them.
+    """
     return OwnReads(*_own)
 
 
 def _pread(descriptor: int, size: int, offset: int) -> bytes:
-    content = os.pread(descriptor, size, offset)
-    # Not exact between threads: one of a thousand may be lost, which is nothing beside what a job reads.
+    # Threads add to these without a lock, which a forked child might find taken for ever. CPython changes threads only
+    # at calls and jumps back, so none is lost under the GIL; without it a few may be.
     _own[0] += 1
-    _own[1] += len(content)
+    _own[1] += size
+    given = 0
+    try:
+        content = os.pread(descriptor, size, offset)
+        given = len(content)
+    finally:
+        _own[1] -= size - given
     return content
 
 
 def _close_in_child() -> None:
-    """A forked child reads nothing of its parent's: its copies would be open for as long as a worker lives."""
+    """A forked child reads nothing of its parent's: its copies would be open for as long as a worker lives.
+
+    It has read nothing yet, as the kernel counts, too.
+    """
+    _own[:] = 0, 0
     for file in tuple(_files):
         file.close()
 

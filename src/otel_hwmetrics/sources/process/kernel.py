@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from otel_hwmetrics.catalog import process as rows
-from otel_hwmetrics.model import Reading
 from otel_hwmetrics.sources.base import Batch, Bench, Clock, Reader, SourceUnavailable
 from otel_hwmetrics.sources.linux.files import KernelFile
-from otel_hwmetrics.sources.linux.proc_pid import parse_smaps_rollup, parse_stat, parse_statm
-from otel_hwmetrics.sources.patient import Patient
+from otel_hwmetrics.sources.linux.proc_pid import parse_stat, parse_statm
 from otel_hwmetrics.sources.process import subject
 from otel_hwmetrics.sources.process.subject import Items, Pairs, Subject
-from otel_hwmetrics.sources.sparing import Sparing
 
 CPU_LIMIT_EVERY: Final = 5.0
 """Seconds between two looks at what each thread may run on."""
@@ -40,10 +37,6 @@ class KernelProcess(Subject):
         self.directory = f"{proc}/self"
         self.stat = KernelFile(f"{self.directory}/stat")
         self.statm = KernelFile(f"{self.directory}/statm")
-        self.rollup = KernelFile(f"{self.directory}/smaps_rollup")
-        # A memory map is locked for as long as it is changed, and the walk may take a second for hundreds of gigabytes:
-        # neither may hold up the sampler's thread.
-        self.shared_memory = Sparing(Patient(self.split_memory), clock)
         # A kernel without CONFIG_TASK_IO_ACCOUNTING has no such file, and getrusage says 0 for ever (kernel/sys.c).
         self.accounts_io = os.path.exists(f"{self.directory}/io")
         self.tick = 1 / os.sysconf("SC_CLK_TCK")
@@ -71,17 +64,8 @@ class KernelProcess(Subject):
 
     def close(self) -> None:
         """Close the files."""
-        for file in (self.stat, self.statm, self.rollup):
+        for file in (self.stat, self.statm):
             file.close()
-
-    def split_memory(self) -> Iterable[Reading]:
-        """Memory by who shares it: the kernel walks every page."""
-        at = self.clock()
-        memory = parse_smaps_rollup(self.rollup.read())
-        return (
-            Reading(subject.MEMORY_PSS, memory.proportional, at),
-            Reading(subject.MEMORY_USS, memory.unique, at),
-        )
 
 
 def _usage(process: KernelProcess) -> Pairs:
@@ -143,12 +127,5 @@ READERS: tuple[Reader[KernelProcess], ...] = (
         every=subject.DESCRIPTORS_EVERY,
         call="/proc/self/fd",
         where="Linux",
-    ),
-    Reader(
-        (rows.MEMORY_PSS, rows.MEMORY_USS),
-        subject.shared_memory,
-        every=subject.SHARED_MEMORY_EVERY,
-        call="/proc/self/smaps_rollup: Pss, Private_*",
-        where="Linux 4.14 and newer",
     ),
 )

@@ -10,10 +10,17 @@ from typing import Final
 import psutil
 
 from otel_hwmetrics.catalog import process as rows
-from otel_hwmetrics.model import Reading
+from otel_hwmetrics.model import Reading, Series
 from otel_hwmetrics.sources.base import Batch, Bench, Clock, Reader, SourceUnavailable
 from otel_hwmetrics.sources.process import subject
 from otel_hwmetrics.sources.process.subject import Items, Pairs, Subject
+from otel_hwmetrics.sources.sparing import Sparing
+
+SHARED_MEMORY_EVERY: Final = 30.0
+"""Seconds between two looks at memory page by page, at least (see `Sparing`)."""
+
+_MEMORY_PSS = Series(rows.MEMORY_PSS)
+_MEMORY_USS = Series(rows.MEMORY_USS)
 
 
 class LibraryProcess(Subject):
@@ -28,6 +35,7 @@ class LibraryProcess(Subject):
 
     def __init__(self, clock: Clock, effective_cpus: Callable[[], float | None] | None) -> None:
         super().__init__(clock, effective_cpus)
+        self.shared_memory = Sparing(self._split_memory, clock)
         self._bench = Bench(
             self,
             READERS,
@@ -54,13 +62,13 @@ class LibraryProcess(Subject):
     def close(self) -> None:
         """Nothing is held."""
 
-    def split_memory(self) -> Iterable[Reading]:
+    def _split_memory(self) -> Iterable[Reading]:
         """Memory by who shares it: the kernel walks every page."""
         at = self.clock()
         memory = self.process.memory_full_info()
-        readings = [Reading(subject.MEMORY_USS, memory.uss, at)]
+        readings = [Reading(_MEMORY_USS, memory.uss, at)]
         if hasattr(memory, "pss"):
-            readings.append(Reading(subject.MEMORY_PSS, memory.pss, at))
+            readings.append(Reading(_MEMORY_PSS, memory.pss, at))
         return readings
 
 
@@ -94,6 +102,10 @@ def _uptime(process: LibraryProcess) -> Items:
     return subject.uptime(process, time.time() - process.process.create_time())
 
 
+def _shared_memory(process: LibraryProcess) -> Items:
+    return process.shared_memory()
+
+
 def _usage(_: LibraryProcess) -> Pairs:
     # Not psutil's: on macOS and Windows it says that there was no involuntary switch, ever.
     return subject.switches_and_faults(subject.usage())
@@ -118,8 +130,8 @@ READERS: tuple[Reader[LibraryProcess], ...] = (
     Reader((rows.CONTEXT_SWITCHES, rows.FAULTS), _usage, call="getrusage(RUSAGE_SELF)", where="macOS, BSD"),
     Reader(
         (rows.MEMORY_PSS, rows.MEMORY_USS),
-        subject.shared_memory,
-        every=subject.SHARED_MEMORY_EVERY,
+        _shared_memory,
+        every=SHARED_MEMORY_EVERY,
         call="psutil.Process.memory_full_info",
         where=_WHERE,
     ),

@@ -14,7 +14,6 @@ from otel_hwmetrics.catalog import process as rows
 from otel_hwmetrics.model import Reading, Series
 from otel_hwmetrics.sources.base import Clock, Item, Unsupported
 from otel_hwmetrics.sources.linux.affinity import granted_cpus
-from otel_hwmetrics.sources.sparing import Sparing
 
 Items = Iterable[Item]
 Pairs = Iterator[tuple[Series, float]]
@@ -23,8 +22,6 @@ CPU_USER = Series(rows.CPU_TIME, {rows.CPU_MODE: CpuModeValues.USER.value})
 CPU_SYSTEM = Series(rows.CPU_TIME, {rows.CPU_MODE: CpuModeValues.SYSTEM.value})
 MEMORY_USAGE = Series(rows.MEMORY_USAGE)
 MEMORY_VIRTUAL = Series(rows.MEMORY_VIRTUAL)
-MEMORY_PSS = Series(rows.MEMORY_PSS)
-MEMORY_USS = Series(rows.MEMORY_USS)
 DISK_READ = Series(rows.DISK_IO, {rows.IO_DIRECTION: DiskIoDirectionValues.READ.value})
 DISK_WRITE = Series(rows.DISK_IO, {rows.IO_DIRECTION: DiskIoDirectionValues.WRITE.value})
 THREAD_COUNT = Series(rows.THREAD_COUNT)
@@ -42,8 +39,6 @@ _MINOR = Series(rows.FAULTS, {rows.FAULT_TYPE: "minor"})
 
 DESCRIPTORS_EVERY = 10.0
 """Seconds between two counts of descriptors; before Linux 6.2 each of them is listed."""
-SHARED_MEMORY_EVERY = 30.0
-"""Seconds between two looks at memory page by page, at least (see `Sparing`)."""
 
 
 class Subject:
@@ -57,11 +52,6 @@ class Subject:
     def __init__(self, clock: Clock, effective_cpus: Callable[[], float | None] | None) -> None:
         self.clock = clock
         self.effective_cpus = effective_cpus
-        self.shared_memory = Sparing(self.split_memory, clock)
-
-    def split_memory(self) -> Iterable[Reading]:
-        """Memory by who shares it: costly."""
-        raise Unsupported
 
 
 def cpu_limit(subject: Subject) -> Pairs:
@@ -101,8 +91,3 @@ def uptime(subject: Subject, seconds: float) -> Items:
         at = subject.clock()
         # It stands for this moment alone: a mean over the window would be half a window old.
         yield Reading(_UPTIME, seconds, at, at)
-
-
-def shared_memory(subject: Subject) -> Items:
-    """Memory by who shares it, as of the last look at it."""
-    return subject.shared_memory()

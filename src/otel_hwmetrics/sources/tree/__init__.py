@@ -14,11 +14,11 @@ from opentelemetry.semconv._incubating.attributes.cpu_attributes import CpuModeV
 from opentelemetry.semconv._incubating.attributes.disk_attributes import DiskIoDirectionValues
 from opentelemetry.semconv._incubating.attributes.process_attributes import ProcessContextSwitchTypeValues
 
+from otel_hwmetrics.catalog import process as of_process
 from otel_hwmetrics.catalog import tree as rows
 from otel_hwmetrics.catalog.process import CONTEXT_SWITCH_TYPE, CPU_MODE, FAULT_TYPE, IO_DIRECTION
 from otel_hwmetrics.model import Reading, Series
-from otel_hwmetrics.sources.base import Batch, Bench, Clock, Item, Reader, Source, SourceUnavailable
-from otel_hwmetrics.sources.linux.files import own_reads
+from otel_hwmetrics.sources.base import Batch, Bench, Clock, Incomplete, Item, Reader, Source, SourceUnavailable
 from otel_hwmetrics.sources.sparing import Sparing
 from otel_hwmetrics.sources.tree.census import STATES, Watched
 from otel_hwmetrics.sources.tree.forest import Forest
@@ -37,6 +37,8 @@ _CPU_USER = Series(rows.CPU_TIME, {CPU_MODE: CpuModeValues.USER.value})
 _CPU_SYSTEM = Series(rows.CPU_TIME, {CPU_MODE: CpuModeValues.SYSTEM.value})
 _MEMORY_USAGE = Series(rows.MEMORY_USAGE)
 _MEMORY_PSS = Series(rows.MEMORY_PSS)
+_OF_PROCESS_PSS = Series(of_process.MEMORY_PSS)
+_OF_PROCESS_USS = Series(of_process.MEMORY_USS)
 _DISK_READ = Series(rows.DISK_IO, {IO_DIRECTION: _READ})
 _DISK_WRITE = Series(rows.DISK_IO, {IO_DIRECTION: _WRITE})
 _DATA_READ = Series(rows.DATA_IO, {IO_DIRECTION: _READ})
@@ -54,32 +56,32 @@ _INVOLUNTARY = Series(rows.CONTEXT_SWITCHES, {CONTEXT_SWITCH_TYPE: ProcessContex
 
 
 class _Subject:
-    """A tree that is watched, and its costly look."""
+    """A tree that is watched, and its costly look.
+
+    Attributes:
+        failure: Why the last costly look did not give the tree's memory.
+    """
 
     def __init__(self, tree: Watched, clock: Clock, *, ours: bool) -> None:
         self.tree = tree
         self._clock = clock
         self._ours = ours
-        self._data = 0
-        self._reads = 0
+        self.failure: Exception | None = None
         self.shared_memory = Sparing(self._shared_memory, clock)
 
-    def without_our_reads(self, data: int, reads: int) -> tuple[int, int]:
-        """What the job has read, less what we have of the kernel's files on its behalf; never falling.
-
-        An idle job would else "read" ten kilobytes a second, in the smallest of requests.
-        """
-        if self._ours:
-            own = own_reads()
-            # The two counts are not of the same moment: what is in flight between them must not look like a reset.
-            self._data = data = max(self._data, data - own.bytes)
-            self._reads = reads = max(self._reads, reads - own.calls)
-        return data, reads
-
-    def _shared_memory(self) -> tuple[Reading, ...] | None:
+    def _shared_memory(self) -> list[Reading] | None:
         at = self._clock()
-        size = self.tree.shared_memory()
-        return None if size is None else (Reading(_MEMORY_PSS, size, at),)
+        memory = self.tree.shared_memory()
+        if memory is None:
+            return None
+        self.failure = memory.failure
+        told = [] if memory.total is None else [Reading(_MEMORY_PSS, memory.total, at)]
+        # The process's own are told from here, and not by its source: a memory map is locked for as long as it is
+        # changed, and the walk takes a second for hundreds of gigabytes. The sampler's thread cannot wait for that.
+        if self._ours and memory.root is not None:
+            told.append(Reading(_OF_PROCESS_PSS, memory.root.proportional, at))
+            told.append(Reading(_OF_PROCESS_USS, memory.root.unique, at))
+        return told
 
 
 def _told(subject: _Subject, *pairs: tuple[Series, float | None]) -> Iterator[Item]:
@@ -106,14 +108,11 @@ def _traffic(subject: _Subject) -> Iterator[Item]:
     traffic = subject.tree.census.traffic
     if traffic is None:
         return iter(())
-    data, reads = traffic.read, traffic.reads
-    if data is not None and reads is not None:
-        data, reads = subject.without_our_reads(data, reads)
     return _told(
         subject,
-        (_DATA_READ, data),
+        (_DATA_READ, traffic.read),
         (_DATA_WRITE, traffic.written),
-        (_READS, reads),
+        (_READS, traffic.reads),
         (_WRITES, traffic.writes),
         (_DISK_READ, traffic.disk_read),
         (_DISK_WRITE, traffic.disk_written),
@@ -133,7 +132,10 @@ def _context_switches(subject: _Subject) -> Iterator[Item]:
 
 
 def _shared_memory(subject: _Subject) -> tuple[Reading, ...]:
-    return subject.shared_memory()
+    told = subject.shared_memory()
+    if subject.failure is not None:
+        raise Incomplete(told, 1, subject.failure)
+    return told
 
 
 _WHERE: Final = "Linux; elsewhere by psutil, of those that lived at a sample"
@@ -162,10 +164,10 @@ READERS: tuple[Reader[_Subject], ...] = (
         where="Linux",
     ),
     Reader(
-        (rows.MEMORY_PSS,),
+        (rows.MEMORY_PSS, of_process.MEMORY_PSS, of_process.MEMORY_USS),
         _shared_memory,
         every=SHARED_MEMORY_EVERY,
-        call="/proc/<pid>/smaps_rollup: Pss",
+        call="/proc/<pid>/smaps_rollup: Pss, Private_*",
         where="Linux 4.14 and newer",
     ),
 )
@@ -182,7 +184,7 @@ class TreeSource(Source):
 
     name: ClassVar[str] = "tree"
     may_hang: ClassVar[bool] = True
-    """Another process's memory map is locked for as long as it changes it, which may take a file server's time."""
+    """A memory map is locked for as long as it is changed, which may take a file server's time."""
 
     def __init__(self, clock: Clock = time.monotonic, *, proc: str | None = PROC, root: int | None = None) -> None:
         self._clock = clock
@@ -203,7 +205,8 @@ class TreeSource(Source):
             else:
                 self._watch = Forest(self._proc, self._clock)
                 # By this /proc's numbers, which are not ours when it is the host's.
-                tree = self._watch.plant(self._root or int(os.readlink(f"{self._proc}/self")))
+                number = self._root or int(os.readlink(f"{self._proc}/self"))
+                tree = self._watch.plant(number, ourselves=self._root is None)
         except (OSError, ValueError, psutil.Error) as error:
             raise SourceUnavailable(self.name, f"the process cannot be seen: {error}", "is /proc mounted?") from error
         self._bench = Bench(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from otel_hwmetrics.catalog.tree import UNINTERRUPTIBLE
+from otel_hwmetrics.sources.linux.proc_pid import Rollup
 
 RUNNING: Final = "running"
 SLEEPING: Final = "sleeping"
@@ -68,6 +69,20 @@ class Census:
     ended: int = 0
 
 
+class SharedMemory(NamedTuple):
+    """Memory, counted page by page.
+
+    Attributes:
+        total: Bytes of physical memory, of each shared page the tree's part; None when a member's cannot be read.
+        root: The root's; None when it is gone.
+        failure: Why there is no total.
+    """
+
+    total: int | None
+    root: Rollup | None
+    failure: Exception | None = None
+
+
 class Watched(ABC):
     """A tree that is watched: a root and the descendants that were met."""
 
@@ -75,13 +90,13 @@ class Watched(ABC):
     """As of the last look."""
 
     @abstractmethod
-    def shared_memory(self) -> int | None:
-        """Bytes of physical memory, of each shared page the tree's part; None when it is better not asked for now.
+    def shared_memory(self) -> SharedMemory | None:
+        """Count the pages; None when that is better not asked for now. May take long, and may hang.
 
         Raises:
             Unsupported: The platform will not tell.
-            OSError: It does not tell this time, or not of somebody.
-            ValueError: What it tells makes no sense.
+            OSError: It does not tell this time, not even of the root.
+            ValueError: What it tells of the root makes no sense.
         """
 
     @abstractmethod

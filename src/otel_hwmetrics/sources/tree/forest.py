@@ -26,7 +26,17 @@ from typing import Final
 from otel_hwmetrics.catalog.tree import UNINTERRUPTIBLE
 from otel_hwmetrics.sources.base import Clock, Unsupported
 from otel_hwmetrics.sources.tree.births import Birth, Births
-from otel_hwmetrics.sources.tree.census import DEFUNCT, RUNNING, SLEEPING, STATES, STOPPED, Census, Traffic, Watched
+from otel_hwmetrics.sources.tree.census import (
+    DEFUNCT,
+    RUNNING,
+    SLEEPING,
+    STATES,
+    STOPPED,
+    Census,
+    SharedMemory,
+    Traffic,
+    Watched,
+)
 from otel_hwmetrics.sources.tree.member import DESCRIPTORS, NOTHING, Budget, Figures, Member
 
 _STATES: Final = {"R": RUNNING, "D": UNINTERRUPTIBLE, "Z": DEFUNCT, "T": STOPPED, "t": STOPPED}
@@ -125,22 +135,29 @@ class Tree(Watched):
         for stat in stats:
             self.census.states[_STATES.get(stat.state, SLEEPING)] += 1
 
-    def shared_memory(self) -> int | None:
+    def shared_memory(self) -> SharedMemory | None:
         """See `Watched`. A member that waits for a disk may hold its own memory map, and we would wait with it."""
         if self.members.get(self.root) and not os.path.exists(f"{self._directory}/smaps_rollup"):
             raise Unsupported
         states = [member.stat.state for member in self.members.values() if member.stat is not None]
         if "D" in states or not states:
             return None
-        total = 0
-        for member in self.members.values():
+        total, of_root = 0, None
+        for member in self.members.values():  # the root first
             if member.stat is None or member.stat.state == "Z":
                 continue
             try:
-                total += member.proportional_memory()
+                memory = member.shared_memory()
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has ended
-        return total
+            except (OSError, ValueError) as error:
+                if of_root is None:
+                    raise
+                return SharedMemory(None, of_root, error)  # another user's, as sudo's
+            total += memory.proportional
+            if member.pid == self.root:
+                of_root = memory
+        return SharedMemory(total, of_root)
 
     def context_switches(self) -> tuple[int, int]:
         """See `Watched`."""
@@ -173,11 +190,12 @@ class Forest:
         self._skipped: set[Member] = set()  # could not be read at this look
         self._held: list[Member] = []  # gone, but not yet let go of
 
-    def plant(self, root: int) -> Tree:
+    def plant(self, root: int, *, ourselves: bool = False) -> Tree:
         """Watch a process and its descendants from now on.
 
         Args:
             root: Its number in this /proc.
+            ourselves: Whether it is this very process, whose own looks at the kernel's files are no reading of the job.
 
         Raises:
             OSError: It is not there, or may not be read.
@@ -185,7 +203,7 @@ class Forest:
         """
         member = self._members.get(root)
         if member is None:
-            member = Member(self._proc, root, self._budget)
+            member = Member(self._proc, root, self._budget, ourselves=ourselves)
             try:
                 if not member.read():
                     raise ProcessLookupError(f"there is no process {root}")

@@ -14,7 +14,17 @@ import psutil
 
 from otel_hwmetrics.catalog.tree import UNINTERRUPTIBLE
 from otel_hwmetrics.sources.base import Clock, Unsupported
-from otel_hwmetrics.sources.tree.census import DEFUNCT, RUNNING, SLEEPING, STATES, STOPPED, Census, Traffic, Watched
+from otel_hwmetrics.sources.tree.census import (
+    DEFUNCT,
+    RUNNING,
+    SLEEPING,
+    STATES,
+    STOPPED,
+    Census,
+    SharedMemory,
+    Traffic,
+    Watched,
+)
 
 _STATES = {
     psutil.STATUS_RUNNING: RUNNING,
@@ -115,7 +125,7 @@ class LibraryTree(Watched):
                 self._bury(seen)
         self._count(at)
 
-    def shared_memory(self) -> int | None:
+    def shared_memory(self) -> SharedMemory | None:
         """Not to be had of another process."""
         raise Unsupported
 

@@ -293,7 +293,7 @@ def shared() -> Limits:
 
 
 def effective_cpus() -> float:
-    """How many CPUs this process can have: the smallest of quota, CPU set, its own affinity and the machine.
+    """How many CPUs this process can have: the smallest of quota, CPU set, machine, and its threads' affinity.
 
     As far as it can be seen: a container of version 1 does not see the quota of what it is in.
 
@@ -303,7 +303,7 @@ def effective_cpus() -> float:
         OSError: A limit cannot be read, so that the smallest is not known.
         ValueError: A limit is no number.
     """
-    affinity = granted_cpus()
+    affinity = granted_cpus() or 1
     try:
         held = shared().now()
     except FileNotFoundError:  # no /proc, or a kernel without cgroups
