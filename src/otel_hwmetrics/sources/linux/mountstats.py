@@ -115,11 +115,12 @@ def transport(part: bytes) -> Transport:
     """The connections of one mount.
 
     Raises:
-        ValueError: There is none, or one of a kind that is not known.
+        ValueError: There is none, or one of a kind that is not known; or the file is cut off before the last of them.
     """
     sends = backlog = 0
     lines = _TRANSPORT.findall(part)
-    if not lines:
+    # The operations come after the connections, so that these are all of them (rpc_clnt_show_stats).
+    if not lines or b"\n\tper-op statistics\n" not in part:
         raise ValueError("mountstats has a mount of NFS without its connections")
     for kind, line in lines:
         numbers = line.split()

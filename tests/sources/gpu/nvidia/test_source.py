@@ -98,8 +98,11 @@ def test_at_most_six_calls_a_gpu_and_second_with_every_metric_on() -> None:
         machine.looks(60)
         for index in range(4):
             assert machine.nvml.calls_about(index) <= 6 * 60
-        assert not {call for call, _ in machine.nvml.calls} & ONCE
-        assert {index for _, index in machine.nvml.calls} == set(range(4))
+        calls = {
+            (call, index) for call, index in machine.nvml.calls if call != "nvmlEventSetWait_v2"
+        }  # another thread's
+        assert not {call for call, _ in calls} & ONCE
+        assert {index for _, index in calls} == set(range(4))
 
 
 ONCE = {
