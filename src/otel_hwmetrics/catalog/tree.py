@@ -18,6 +18,18 @@ PROCESS_STATE: str = getattr(process_attributes, "PROCESS_STATE", system_attribu
 UNINTERRUPTIBLE = "uninterruptible"
 """A value of ``process.state`` that the conventions lack: waiting for a disk or a file server (Linux's D)."""
 
+EXIT_CAUSE = "hwmetrics.tree.exit.cause"
+"""``killed``: by SIGKILL, which is the kernel's OOM killer's, and the last resort of whoever has lost patience;
+``crashed``: by a signal that stands for a fault or a limit (SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGSYS, SIGTRAP,
+SIGXCPU, SIGXFSZ); ``terminated``: by any other signal, such as SIGTERM and SIGINT, which is most often somebody's
+intent, as of a loader that shuts its workers down; ``status``: by itself, with an exit status other than 0"""
+
+KILLED = "killed"
+CRASHED = "crashed"
+TERMINATED = "terminated"
+STATUS = "status"
+EXIT_CAUSES = (KILLED, CRASHED, TERMINATED, STATUS)
+
 CPU_TIME = Metric(
     "hwmetrics.tree.cpu.time",
     Kind.COUNTER,
@@ -127,6 +139,23 @@ CHILDREN_ENDED = Metric(
     integer=True,
     origin=Origin.ZERO,
 )
+CHILDREN_FAILED = Metric(
+    "hwmetrics.tree.children.failed",
+    Kind.COUNTER,
+    Unit.CHILD,
+    "Descendants that were seen to have ended by a signal or with an exit status other than 0; one whose parent waited "
+    "for it before a sample saw it dead is not among them.",
+    attributes=(EXIT_CAUSE,),
+    integer=True,
+    origin=Origin.ZERO,
+)
+UNINTERRUPTIBLE_TIME = Metric(
+    "hwmetrics.tree.uninterruptible.time",
+    Kind.GAUGE,
+    Unit.SECOND,
+    "How long the main thread of the process or of a descendant, of several the longest, has been in one uninterruptible "
+    "sleep, from the second sample on that met it there; 0 when none is.",
+)
 FAULTS = Metric(
     "hwmetrics.tree.paging.faults",
     Kind.COUNTER,
@@ -162,6 +191,8 @@ METRICS: tuple[Metric, ...] = (
     PROCESS_COUNT,
     CHILDREN_STARTED,
     CHILDREN_ENDED,
+    CHILDREN_FAILED,
+    UNINTERRUPTIBLE_TIME,
     FAULTS,
     CONTEXT_SWITCHES,
 )

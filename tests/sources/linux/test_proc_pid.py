@@ -23,7 +23,7 @@ COUNTS = st.integers(min_value=0, max_value=2**64 - 1)
 
 STAT = (
     b"4242 (%s) S 17 4242 4242 0 -1 4194560 2851 6550 1 2 30 12 5 6 20 0 9 0 115949 16961536 3326 "
-    b"18446744073709551615 1 1 1 0 0 0 0 16781312 2 0 0 0 17 1 0 0 0 0 0 1 1 1 1 1 1 1 0\n"
+    b"18446744073709551615 4194304 1 1 0 0 0 0 16781312 2 0 0 0 17 1 0 0 0 0 0 1 1 1 1 1 1 1 35584\n"
 )
 IO = (
     b"rchar: 1687559\nwchar: 1695\nsyscr: 670\nsyscw: 29\nread_bytes: 12288\nwrite_bytes: 8192\n"
@@ -44,6 +44,8 @@ FILES: dict[str, tuple[Callable[[bytes], object], bytes, object]] = {
         STAT % b"python3",
         proc_pid.Stat("S", 17, 2851, 6550, 1, 2, 30, 12, 5, 6, 9, 115949),
     ),
+    "start code": (proc_pid.parse_start_code, STAT % b"python3", 4194304),
+    "exit code": (proc_pid.parse_exit_code, STAT % b"python3", 139 << 8),
     "statm": (proc_pid.parse_statm, b"28308 3326 1651 1 0 1986 0\n", proc_pid.Statm(28308, 3326, 1651)),
     "io": (proc_pid.parse_io, IO, proc_pid.Io(1687559, 1695, 670, 29, 12288, 8192)),
     "identity": (proc_pid.parse_identity, STATUS, proc_pid.Identity(4242, 17)),
@@ -94,6 +96,8 @@ def test_what_is_no_number_of_the_kernels_is_refused(name: str, number: bytes) -
     parse, content, _ = FILES[name]
     last = {
         "stat": b"115949",
+        "start code": b"4194304",
+        "exit code": b"35584",
         "statm": b"3326",
         "io": b"12288",
         "switches": b"15",
@@ -108,7 +112,8 @@ def test_what_is_no_number_of_the_kernels_is_refused(name: str, number: bytes) -
 @given(name=NAMES)
 def test_a_process_may_call_itself_anything(name: bytes) -> None:
     """Parentheses, spaces, newlines, and bytes that are no text."""
-    assert proc_pid.parse_stat(STAT % name) == FILES["stat"][2]
+    for parse, _, expected in (FILES["stat"], FILES["start code"], FILES["exit code"]):
+        assert parse(STAT % name) == expected
 
 
 @given(figures=st.lists(COUNTS, min_size=11, max_size=11), state=st.sampled_from("RSDZTtXI"))
@@ -139,6 +144,7 @@ def test_this_very_kernel_is_understood() -> None:
         stat = proc_pid.parse_stat((there / "stat").read_bytes())
         assert b") R 1 (" in (there / "stat").read_bytes()
         assert (stat.parent, stat.threads) == (os.getpid(), 1)
+        assert proc_pid.parse_start_code((there / "stat").read_bytes()) > proc_pid.HIDDEN
         assert stat.state in "SR"
         memory = proc_pid.parse_statm((there / "statm").read_bytes())
         rollup = proc_pid.parse_smaps_rollup((there / "smaps_rollup").read_bytes())
@@ -148,4 +154,6 @@ def test_this_very_kernel_is_understood() -> None:
         assert proc_pid.parse_identity(status) == (child.pid, os.getpid())
         assert sum(proc_pid.parse_context_switches(status)) > 0
         assert proc_pid.parse_newest(Path("/proc/loadavg").read_bytes()) > 0
-        child.communicate()
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert proc_pid.parse_exit_code((there / "stat").read_bytes()) == 9

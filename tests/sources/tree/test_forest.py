@@ -6,13 +6,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_hwmetrics.sources.base import Unsupported
@@ -21,7 +20,7 @@ from otel_hwmetrics.sources.linux.proc_pid import Rollup
 from otel_hwmetrics.sources.tree.census import SharedMemory
 from otel_hwmetrics.sources.tree.forest import Forest, Tree
 
-from .scripted import INIT, Kernel
+from .scripted import CHANCES, INIT, KERNELS, THOROUGH, Kernel, Story, planted
 
 TICK, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
@@ -37,21 +36,6 @@ def total(tree: Tree) -> list[float]:
     io = [figure for figure in census.traffic if figure is not None]
     assert len(io) == 6
     return [round(census.user * TICK), round(census.system * TICK), census.minor, census.major, *io]
-
-
-def planted(kernel: Kernel, root: int | None = None) -> tuple[Forest, Tree]:
-    """A forest with one tree; no file is kept open, for a real file does not say that its process has ended."""
-    kernel.show()
-    forest = Forest(str(kernel.root), lambda: 0.0, descriptors=0)
-    return forest, forest.plant(kernel.job if root is None else root)
-
-
-@pytest.fixture(params=["children", "loadavg", "both", "neither"])
-def kernel(request: pytest.FixtureRequest, tmp_path: Path) -> Kernel:
-    """Kernels that tell of births in one way, the other, both, or only by a list of all processes."""
-    return Kernel(
-        tmp_path, children=request.param in {"children", "both"}, loadavg=request.param in {"loadavg", "both"}
-    )
 
 
 def test_the_sum_stays_when_a_child_is_waited_for(kernel: Kernel) -> None:
@@ -463,70 +447,9 @@ def test_one_whose_stat_makes_no_sense_leaves_the_figures_out(kernel: Kernel, wh
 # Whatever happens, whenever.
 
 
-class Story:
-    """What the processes of a job do next, by chance."""
-
-    def __init__(self, kernel: Kernel, chance: Random, *, tidy: bool) -> None:
-        self.kernel = kernel
-        self._chance = chance
-        self._tidy = tidy
-
-    def go_on(self) -> None:
-        """One thing happens."""
-        kernel = self.kernel
-        living = [pid for pid in sorted(kernel.ours) if kernel.processes[pid].state != "Z"]
-        dead = [pid for pid in sorted(kernel.ours) if kernel.processes[pid].state == "Z"]
-        others = [pid for pid in living if pid != kernel.job]
-        if self._tidy:
-            # Whoever ends has waited for all of its children.
-            parents = {process.parent for process in kernel.processes.values()}
-            others = [pid for pid in others if pid not in parents]
-        deeds = {"fork": living, "burn": living, "exit": others, "wait": dead, "thread": living}
-        deed = self._chance.choice([deed for deed, whom in deeds.items() if whom])
-        pid = self._chance.choice(deeds[deed])
-        if deed == "fork":
-            kernel.fork(pid)
-            kernel.processes[pid].reaps = self._tidy or self._chance.random() < 0.7
-        elif deed == "burn":
-            for kind in range(10):
-                kernel.burn(pid, kind, self._chance.randrange(1000))
-        elif deed == "exit":
-            kernel.exit(pid)
-        elif deed == "wait":
-            kernel.wait(pid)
-        else:
-            kernel.thread(self._chance.choice([1, 100]))
-
-    def some(self, most: int = 12) -> None:
-        """A few things happen, and can be seen."""
-        for _ in range(self._chance.randrange(most)):
-            self.go_on()
-        self.kernel.show()
-
-
-@pytest.fixture
-def folders() -> Iterator[Callable[[], Path]]:
-    """Fresh folders, in memory where there is such a place."""
-    made: list[Path] = []
-
-    def fresh() -> Path:
-        memory = Path("/dev/shm")  # noqa: S108 - holds figures that a test made up
-        made.append(Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None)))
-        return made[-1]
-
-    yield fresh
-    for folder in made:
-        shutil.rmtree(folder)
-
-
 def at_most(ones: list[float], others: list[float]) -> bool:
     """Whether no figure is more than its counterpart."""
     return all(one <= other for one, other in zip(ones, others, strict=True))
-
-
-KERNELS = st.fixed_dictionaries({"children": st.booleans(), "loadavg": st.booleans()})
-CHANCES = st.builds(Random, st.integers(0, 2**32))
-THOROUGH = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @THOROUGH

@@ -119,6 +119,44 @@ def parse_stat(content: bytes) -> Stat:
     return Stat._make((fields[0].decode("ascii"), *figures))
 
 
+def _late_field(stat: bytes, number: int) -> int:
+    """A field of /proc/<pid>/stat by its number in proc(5), which counts from 1."""
+    # Counted from the third: the first two are the process's number and name.
+    field = stat[stat.rfind(b")") + 1 :].split()[number - 3 : number - 2]
+    if not field or not stat.endswith(b"\n"):
+        raise ValueError(f"no stat of a process with field {number}: {stat[:60]!r}")
+    return numbers(field)[0]
+
+
+HIDDEN: Final = 1
+"""What `parse_start_code` gives where the kernel hides it."""
+
+
+def parse_start_code(stat: bytes) -> int:
+    """Parse where a process's code begins in memory, in /proc/<pid>/stat.
+
+    It is `HIDDEN` to whoever may not trace the process (ptrace(2), PTRACE_MODE_READ_FSCREDS), and so is how it will have
+    ended (do_task_stat in fs/proc/array.c). It is 0 of one without memory: dead, or the kernel's own; and of everybody
+    where the kernel is gVisor, which keeps neither (pkg/sentry/fsimpl/proc/task_files.go).
+
+    Raises:
+        ValueError: It is not what the kernel writes.
+    """
+    return _late_field(stat, 26)
+
+
+def parse_exit_code(stat: bytes) -> int:
+    """Parse how a process has ended, in the form of waitpid(2), in /proc/<pid>/stat: since Linux 3.5.
+
+    Only for one that is dead as a whole: of one whose main thread has ended before the others it is that thread's. It is
+    0 of one that has ended well, and to whoever may not trace the process (see `parse_start_code`).
+
+    Raises:
+        ValueError: It is not what the kernel writes.
+    """
+    return _late_field(stat, 52)
+
+
 def parse_statm(content: bytes) -> Statm:
     """Parse /proc/<pid>/statm.
 

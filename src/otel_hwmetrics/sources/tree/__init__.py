@@ -18,7 +18,17 @@ from otel_hwmetrics.catalog import process as of_process
 from otel_hwmetrics.catalog import tree as rows
 from otel_hwmetrics.catalog.process import CONTEXT_SWITCH_TYPE, CPU_MODE, FAULT_TYPE, IO_DIRECTION
 from otel_hwmetrics.model import Reading, Series
-from otel_hwmetrics.sources.base import Batch, Bench, Clock, Incomplete, Item, Reader, Source, SourceUnavailable
+from otel_hwmetrics.sources.base import (
+    Batch,
+    Bench,
+    Clock,
+    Incomplete,
+    Item,
+    Reader,
+    Source,
+    SourceUnavailable,
+    Unsupported,
+)
 from otel_hwmetrics.sources.sparing import Sparing
 from otel_hwmetrics.sources.tree.census import STATES, Watched
 from otel_hwmetrics.sources.tree.forest import Forest
@@ -49,6 +59,8 @@ _THREADS = Series(rows.THREAD_COUNT)
 _STATES = {state: Series(rows.PROCESS_COUNT, {rows.PROCESS_STATE: state}) for state in STATES}
 _STARTED = Series(rows.CHILDREN_STARTED)
 _ENDED = Series(rows.CHILDREN_ENDED)
+_FAILED = {cause: Series(rows.CHILDREN_FAILED, {rows.EXIT_CAUSE: cause}) for cause in rows.EXIT_CAUSES}
+_UNINTERRUPTIBLE = Series(rows.UNINTERRUPTIBLE_TIME)
 _MINOR = Series(rows.FAULTS, {FAULT_TYPE: "minor"})
 _MAJOR = Series(rows.FAULTS, {FAULT_TYPE: "major"})
 _VOLUNTARY = Series(rows.CONTEXT_SWITCHES, {CONTEXT_SWITCH_TYPE: ProcessContextSwitchTypeValues.VOLUNTARY.value})
@@ -60,6 +72,7 @@ class _Subject:
 
     Attributes:
         failure: Why the last costly look did not give the tree's memory.
+        untold: How many had ended so far of which the kernel did not tell how.
     """
 
     def __init__(self, tree: Watched, clock: Clock, *, ours: bool) -> None:
@@ -67,6 +80,7 @@ class _Subject:
         self._clock = clock
         self._ours = ours
         self.failure: Exception | None = None
+        self.untold = 0
         self.shared_memory = Sparing(self._shared_memory, clock)
 
     def _shared_memory(self) -> list[Reading] | None:
@@ -125,6 +139,25 @@ def _counts(subject: _Subject) -> Iterator[Item]:
     return _told(subject, (_THREADS, census.threads), (_STARTED, census.started), (_ENDED, census.ended), *states)
 
 
+def _failures(subject: _Subject) -> Iterator[Item]:
+    census = subject.tree.census
+    if census.failed is None:
+        raise Unsupported
+    told = _told(subject, *[(_FAILED[cause], count) for cause, count in census.failed.items()])
+    untold, subject.untold = census.untold - subject.untold, census.untold
+    if untold > 0:
+        raise Incomplete(told, untold, PermissionError("how a process ended is told to those who may trace it"))
+    return told
+
+
+def _uninterruptible(subject: _Subject) -> Iterator[Item]:
+    seconds = subject.tree.uninterruptible()
+    if seconds is not None:
+        at = subject.tree.census.at
+        # It stands for this moment alone: the mean of a stopwatch says nothing.
+        yield Reading(_UNINTERRUPTIBLE, seconds, at, at)
+
+
 def _context_switches(subject: _Subject) -> Iterator[Item]:
     voluntary, involuntary = subject.tree.context_switches()
     yield _VOLUNTARY, voluntary
@@ -155,6 +188,18 @@ READERS: tuple[Reader[_Subject], ...] = (
         _counts,
         call="/proc/<pid>/stat, /proc/<pid>/task/<tid>/children",
         where=_WHERE,
+    ),
+    Reader(
+        (rows.CHILDREN_FAILED,),
+        _failures,
+        call="/proc/<pid>/stat: exit_code",
+        where="Linux, of processes that we may trace (ptrace(2)); not gVisor",
+    ),
+    Reader(
+        (rows.UNINTERRUPTIBLE_TIME,),
+        _uninterruptible,
+        call="/proc/<pid>/stat: state; /proc/<pid>/status: voluntary_ctxt_switches, nonvoluntary_ctxt_switches",
+        where="Linux",
     ),
     Reader(
         (rows.CONTEXT_SWITCHES,),

@@ -54,6 +54,8 @@ class Census:
         states: How many processes are in each of `STATES`.
         started: Descendants met so far.
         ended: Those of them that are gone.
+        failed: Those of them that were seen to have ended otherwise than well, by cause.
+        untold: Those that were seen to have ended, of which the kernel does not tell us how.
     """
 
     at: float = 0.0
@@ -67,6 +69,8 @@ class Census:
     states: dict[str, int] = field(default_factory=dict)
     started: int = 0
     ended: int = 0
+    failed: dict[str, int] | None = None
+    untold: int = 0
 
 
 class SharedMemory(NamedTuple):
@@ -105,4 +109,16 @@ class Watched(ABC):
 
         Raises:
             Unsupported: The platform will not tell.
+        """
+
+    @abstractmethod
+    def uninterruptible(self) -> float | None:
+        """For how many seconds a main thread has been in one uninterruptible sleep, of several the longest; 0 if none is.
+
+        None when the last look could not see everybody.
+
+        Raises:
+            Unsupported: The platform will not tell.
+            OSError: It does not tell this time.
+            ValueError: What it tells makes no sense.
         """

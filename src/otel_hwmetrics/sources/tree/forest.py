@@ -16,14 +16,14 @@ things would break it, and are seen to here:
 from __future__ import annotations
 
 import itertools
-import operator
 import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Final
 
-from otel_hwmetrics.catalog.tree import UNINTERRUPTIBLE
+from otel_hwmetrics.catalog.tree import EXIT_CAUSES, UNINTERRUPTIBLE
 from otel_hwmetrics.sources.base import Clock, Unsupported
 from otel_hwmetrics.sources.tree.births import Birth, Births
 from otel_hwmetrics.sources.tree.census import (
@@ -37,13 +37,12 @@ from otel_hwmetrics.sources.tree.census import (
     Traffic,
     Watched,
 )
+from otel_hwmetrics.sources.tree.ends import UNTOLD
+from otel_hwmetrics.sources.tree.estates import NO_IO, Estate, added, most, unclaimed
 from otel_hwmetrics.sources.tree.member import DESCRIPTORS, NOTHING, Budget, Figures, Member
+from otel_hwmetrics.sources.tree.waits import longest
 
 _STATES: Final = {"R": RUNNING, "D": UNINTERRUPTIBLE, "Z": DEFUNCT, "T": STOPPED, "t": STOPPED}
-_NO_IO: Figures = (0, 0, 0, 0, 0, 0)
-
-_Estate = tuple[Figures, Figures]
-"""What somebody who has ended had used: CPU time and faults, and io."""
 
 
 class Tree(Watched):
@@ -52,9 +51,10 @@ class Tree(Watched):
     Args:
         root: The root's number.
         proc: Where /proc is.
+        tells_ends: Whether the kernel tells how processes have ended.
     """
 
-    def __init__(self, root: int, proc: str) -> None:
+    def __init__(self, root: int, proc: str, *, tells_ends: bool) -> None:
         self.root = root
         self.members: dict[int, Member] = {}
         self.census = Census()
@@ -62,12 +62,14 @@ class Tree(Watched):
         self._tick = 1 / os.sysconf("SC_CLK_TCK")
         self._page = os.sysconf("SC_PAGE_SIZE")
         self._lost = NOTHING
-        self._lost_io = _NO_IO
+        self._lost_io = NO_IO
         self._used = NOTHING
         self._io: Figures | None = None
         self._switches = (0, 0)
         self._started = -1  # the root did not start as a descendant
         self._ended = 0
+        self._tells_ends = tells_ends
+        self._ends: Counter[str] = Counter()  # of those who are gone
 
     @property
     def over(self) -> bool:
@@ -87,27 +89,37 @@ class Tree(Watched):
         """
         dead = {member for member in gone if self._has(member)}
         ours = [member for member in self.members.values() if member in dead]
+        self._ends.update(self._ends_of(ours))
         for member in ours:
             del self.members[member.pid]
             self._ended += member.pid != self.root
             if member.switches is not None:
                 self._switches = _pair(self._switches, member.switches)
-        estates: dict[Member | None, list[_Estate]] = {None: []}
+        estates: dict[Member | None, list[Estate]] = {None: []}
         for member in reversed(ours):  # children before their parents
-            used, io = _kept(member, estates.pop(member, []))
+            used, io = unclaimed(member, estates.pop(member, []))
             heir = next((above for above in _line(member) if above in dead or self._has(above)), None)
             # What its children had that it did not get when it was last read, it may have got before it ended itself.
-            estates.setdefault(heir, []).append((_sum((member.used, used)), _sum((member.io or _NO_IO, io))))
-        kept = [estates.pop(None), *([_kept(heir, left)] for heir, left in estates.items() if heir is not None)]
+            estates.setdefault(heir, []).append((added((member.used, used)), added((member.io or NO_IO, io))))
+        kept = [estates.pop(None), *([unclaimed(heir, left)] for heir, left in estates.items() if heir is not None)]
         for used, io in itertools.chain.from_iterable(kept):
-            self._lost, self._lost_io = _sum((self._lost, used)), _sum((self._lost_io, io))
+            self._lost, self._lost_io = added((self._lost, used)), added((self._lost_io, io))
 
     def _has(self, member: Member) -> bool:
         return self.members.get(member.pid) is member
 
     def miss(self, at: float) -> None:
-        """Take no census, but for who was met."""
+        """Take no census, but for who was met, and who of them has ended how."""
         self.census = Census(at, started=self._started, ended=self._ended)
+        if self._tells_ends:
+            # Those who are dead and not waited for yet, and those who are gone.
+            ends = Counter(self._ends_of(self.members.values()))
+            self.census.failed = {cause: ends[cause] + self._ends[cause] for cause in EXIT_CAUSES}
+            self.census.untold = ends[UNTOLD] + self._ends[UNTOLD]
+
+    def _ends_of(self, members: Iterable[Member]) -> list[str]:
+        """How some have ended; the root's end is no descendant's."""
+        return [member.end for member in members if member.end is not None and member.pid != self.root]
 
     def count(self, at: float) -> None:
         """Take the census.
@@ -119,10 +131,10 @@ class Tree(Watched):
         root = self.members.get(self.root)
         self.miss(at)
         # Never less than before, whatever was read: a fall would be taken for a reset and counted twice.
-        self._used = _most(self._used, _sum((self._lost, *[member.used for member in members])))
+        self._used = most(self._used, added((self._lost, *[member.used for member in members])))
         if root is None or root.io is not None:
-            totals = _sum((self._lost_io, *[member.io for member in members if member.io is not None]))
-            self._io = totals if self._io is None else _most(self._io, totals)
+            totals = added((self._lost_io, *[member.io for member in members if member.io is not None]))
+            self._io = totals if self._io is None else most(self._io, totals)
         user, system, self.census.minor, self.census.major = self._used
         self.census.user, self.census.system = user * self._tick, system * self._tick
         if self._io is not None and (root is None or root.tells_io):
@@ -163,10 +175,18 @@ class Tree(Watched):
         """See `Watched`."""
         total = self._switches
         for member in self.members.values():
-            member.read_switches()
+            with suppress(OSError, ValueError):  # it stays as last seen
+                member.count_switches()
             if member.switches is not None:
                 total = _pair(total, member.switches)
         return total
+
+    def uninterruptible(self) -> float | None:
+        """See `Watched`."""
+        if not self.census.states:
+            return None
+        waits = (member.wait for member in self.members.values())
+        return longest((wait for wait in waits if wait is not None), self.census.at)
 
 
 class Forest:
@@ -211,7 +231,7 @@ class Forest:
                 member.close()
                 raise
             self._members[root] = member
-        tree = Tree(root, self._proc)
+        tree = Tree(root, self._proc, tells_ends=member.tells_ends)
         tree.join(member)
         self.trees.append(tree)
         self._arrange()
@@ -286,6 +306,9 @@ class Forest:
 
     def _adopt(self, birth: Birth) -> None:
         """Take in somebody new, if still there; else its figures are its parent's by now."""
+        if any(birth.pid in tree.members for tree in self.trees):
+            self._births.forget()  # who had the number before is gone, but not let go of: to be met at the next look
+            return
         parent = self._members.get(birth.parent)
         member = Member(self._proc, birth.pid, self._budget)
         if parent is None or not self._read(member) or member.stat is None:
@@ -336,22 +359,6 @@ class Forest:
                     tree.join(member)
 
 
-def _kept(heir: Member, estates: list[_Estate]) -> _Estate:
-    """What somebody's children left of which it did not get the like since the last look; nothing, if it waited for all."""
-    if not estates:
-        return NOTHING, _NO_IO
-    got = _difference(heir.waited, heir.waited_before)
-    used = _sum(used for used, _ in estates)
-    io = _sum(io for _, io in estates)
-    # Its own traffic is in the same figures as that of those it waited for; but whoever lived had page faults, so
-    # without new ones of theirs it waited for nobody.
-    if heir.io is None or not heir.tells_io:
-        io = _NO_IO  # rather too little than twice
-    elif any(got):
-        io = _difference(io, _difference(heir.io, heir.io_before or _NO_IO))
-    return _most(_difference(used, got), NOTHING), _most(io, _NO_IO)
-
-
 def _line(member: Member) -> Iterator[Member]:
     """Those above a member, the nearest first, the dead among them until somebody else has adopted the one below."""
     above = member.parent
@@ -363,18 +370,6 @@ def _line(member: Member) -> Iterator[Member]:
 def _heir(member: Member, living: Mapping[int, Member]) -> Member | None:
     """The nearest of the living above a member; None for one whom a stranger has adopted."""
     return next((above for above in _line(member) if living.get(above.pid) is above), None)
-
-
-def _sum(parts: Iterable[Figures]) -> Figures:
-    return tuple(map(sum, zip(*parts, strict=True)))
-
-
-def _difference(whole: Figures, part: Figures) -> Figures:
-    return tuple(map(operator.sub, whole, part))
-
-
-def _most(one: Figures, other: Figures) -> Figures:
-    return tuple(map(max, one, other))
 
 
 def _pair(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:

@@ -133,6 +133,10 @@ class LibraryTree(Watched):
         """Not to be had: psutil's involuntary ones are always 0 where this is used."""
         raise Unsupported
 
+    def uninterruptible(self) -> float | None:
+        """Not to be had: nobody but Linux tells of this state."""
+        raise Unsupported
+
     def close(self) -> None:
         """Nothing is held."""
 

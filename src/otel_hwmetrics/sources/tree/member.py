@@ -10,15 +10,20 @@ from typing import Final
 
 from otel_hwmetrics.sources.linux.files import KernelFile, own_reads
 from otel_hwmetrics.sources.linux.proc_pid import (
+    HIDDEN,
     Io,
     Rollup,
     Stat,
     parse_context_switches,
+    parse_exit_code,
     parse_io,
     parse_smaps_rollup,
+    parse_start_code,
     parse_stat,
     parse_statm,
 )
+from otel_hwmetrics.sources.tree.ends import UNTOLD, cause_of
+from otel_hwmetrics.sources.tree.waits import Switches, Wait
 
 DESCRIPTORS: Final = 256
 """How many files are kept open, at most; and never more than an eighth of what the process may have, since a training
@@ -76,6 +81,8 @@ class Member:
         tells_io: Whether that could be read last time.
         resident: Pages of physical memory; None if that could not be read.
         switches: Voluntary and involuntary context switches of its main thread; None if they were never read.
+        end: Why it ended, of one that was seen dead: a cause, or `UNTOLD`; None if it lives, ended well or was not seen.
+        wait: The uninterruptible sleep that its main thread is in; None if it is in none.
 
     Args:
         proc: Where /proc is.
@@ -89,9 +96,11 @@ class Member:
         "_directory",
         "_io",
         "_kept",
+        "_living",
         "_ourselves",
         "_stat",
         "_statm",
+        "end",
         "io",
         "io_before",
         "parent",
@@ -101,6 +110,7 @@ class Member:
         "switches",
         "tells_io",
         "used",
+        "wait",
         "waited",
         "waited_before",
     )
@@ -114,7 +124,10 @@ class Member:
         self.io_before: Io | None = None
         self.tells_io = False
         self.resident: int | None = None
-        self.switches: tuple[int, int] | None = None
+        self.switches: Switches | None = None
+        self.end: str | None = None
+        self.wait: Wait | None = None
+        self._living = b""  # its stat, as of the last time that it was seen alive
         self._directory = f"{proc}/{pid}"
         self._stat = KernelFile(f"{self._directory}/stat")
         self._statm = KernelFile(f"{self._directory}/statm")
@@ -122,6 +135,13 @@ class Member:
         self._ourselves = ourselves
         self._budget = budget
         self._kept = budget.take(_FILES)
+
+    @property
+    def tells_ends(self) -> bool:
+        """Whether the kernel would tell us how it ended, and keeps such a thing at all; as last seen alive."""
+        with suppress(ValueError):
+            return parse_start_code(self._living) > HIDDEN
+        return False
 
     def turn(self) -> None:
         """A look is over: what is known now was before."""
@@ -141,7 +161,7 @@ class Member:
         # was waited for.
         io, resident = self._read_io(), self._read_resident()
         try:
-            stat = self._read_stat()
+            content, stat = self._read_stat()
         except (FileNotFoundError, ProcessLookupError):
             return False
         if stat is None or (self.stat is not None and stat.started != self.stat.started):
@@ -157,15 +177,37 @@ class Member:
         self.resident = resident
         self.tells_io = io is not None
         self.io = io or self.io
+        if stat.state != "Z":
+            self._living = content
+        elif stat.threads <= 1:  # else its main thread alone has ended
+            self._see_end(content)
+        self.wait = (self.wait or Wait(self.count_switches)) if stat.state == "D" else None
         return True
 
-    def _read_stat(self) -> Stat | None:
+    def _read_stat(self) -> tuple[bytes, Stat | None]:
         # X: its parent is about to have its figures, and then it is gone (wait_task_zombie in kernel/exit.c).
         for _ in range(_PATIENCE):
-            stat = parse_stat(self._content(self._stat))
+            content = self._content(self._stat)
+            stat = parse_stat(content)
             if stat.state not in "Xx":
-                return stat
-        return None
+                return content, stat
+        return b"", None
+
+    def _see_end(self, content: bytes) -> None:
+        if self.end not in (None, UNTOLD):
+            return
+        with suppress(ValueError):
+            self.end = cause_of(parse_exit_code(content))
+        # A 0 is also what is shown to whoever may not trace it, and of a dead one nothing tells the two apart. Its io takes
+        # the same permission (do_io_accounting in fs/proc/base.c), but cannot be opened any more: it is root's by now
+        # (task_dump_owner).
+        if self.end is None and not self.tells_io and self._hides_end():
+            self.end = UNTOLD
+
+    def _hides_end(self) -> bool:
+        with suppress(ValueError):
+            return parse_start_code(self._living) == HIDDEN
+        return False
 
     def _read_resident(self) -> int | None:
         try:
@@ -207,13 +249,19 @@ class Member:
         """
         return parse_smaps_rollup(self._once("smaps_rollup"))
 
-    def read_switches(self) -> None:
-        """Count its context switches; what cannot be read stays as it was."""
-        with suppress(OSError, ValueError):
-            self.switches = parse_context_switches(self._once("status"))
+    def count_switches(self) -> Switches:
+        """Count its main thread's context switches.
+
+        Raises:
+            OSError: They cannot be read.
+            ValueError: What the kernel tells makes no sense.
+        """
+        self.switches = parse_context_switches(self._once("status"))
+        return self.switches
 
     def close(self) -> None:
         """Close its files."""
+        self.wait = None
         for file in (self._stat, self._statm, self._io):
             file.close()
         if self._kept:
