@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an option can be: switches, numbers, lengths of time, words, lists; each from text or from its own type."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import field
+from typing import Any, NamedTuple, cast
+
+
+class ConfigError(ValueError):
+    """An option that cannot be taken; the message names it, its value, where that came from and what is allowed.
+
+    A parser may raise it with what exactly is wrong in a value.
+    """
+
+
+class Option(NamedTuple):
+    """What one option takes.
+
+    Attributes:
+        parse: Makes the value from a string or a native one; raises ValueError, TypeError or KeyError.
+        allowed: What it takes, in words, for messages and documentation.
+        help: What it means, one sentence.
+        secret: Whether its value may hold a password, and is never shown.
+    """
+
+    parse: Callable[[Any], Any]
+    allowed: str
+    help: str
+    secret: bool = False
+
+
+def parse_switch(value: Any) -> bool:
+    """True or false, in the words that people use."""
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    return words[str(value).strip().lower()]
+
+
+def parse_number(least: float, most: float = math.inf) -> Callable[[Any], float]:
+    """A finite number within bounds, which are allowed, too."""
+
+    def parse(value: Any) -> float:
+        if isinstance(value, bool):
+            raise TypeError(value)
+        number = float(value)
+        if not least <= number <= most or math.isinf(number):
+            raise ValueError(value)
+        return number
+
+    return parse
+
+
+def parse_count(least: int, most: int) -> Callable[[Any], int]:
+    """A whole number within bounds, which are allowed, too."""
+
+    def parse(value: Any) -> int:
+        number = parse_number(least, most)(value)
+        if not number.is_integer():
+            raise ValueError(value)
+        return int(number)
+
+    return parse
+
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "days": 86400.0, "d": 86400.0}
+_PART = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(_SECONDS)})")
+_DURATION = re.compile(rf"{_PART.pattern}(?: ?{_PART.pattern})*")
+
+
+def duration(value: Any) -> float:
+    """Seconds from a number, or from text as Prometheus writes it, ``90s``, ``5m``, ``1h30m``, or as we do: ``5 min``.
+
+    Raises:
+        ValueError: It is neither, or less than 0.
+        TypeError: It is of a type that is neither.
+    """
+    if isinstance(value, str) and _DURATION.fullmatch(value.strip()):
+        value = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(value))
+    return parse_number(0)(value)
+
+
+def parse_seconds(least: float) -> Callable[[Any], float]:
+    """A length of time, at least so long."""
+    return lambda value: parse_number(least)(duration(value))
+
+
+def parse_one_of(*choices: str) -> Callable[[Any], str]:
+    """One of several words."""
+
+    def parse(value: Any) -> str:
+        word = str(value).strip().lower()
+        if word not in choices:
+            raise ValueError(value)
+        return word
+
+    return parse
+
+
+def parse_texts(value: Any, separator: str | None = ",") -> tuple[str, ...]:
+    """Several texts: a list, or one text with separators; None separates at white space. None of them is empty."""
+    if isinstance(value, Mapping):  # its keys would pass for a list
+        raise TypeError(value)
+    texts = tuple(_text(part).strip() for part in (value.split(separator) if isinstance(value, str) else value))
+    if not all(texts):
+        raise ValueError(value)
+    return texts
+
+
+def _text(part: Any) -> str:
+    if not isinstance(part, str):
+        raise TypeError(part)
+    return part
+
+
+def parse_paths(value: Any) -> tuple[str, ...]:
+    """Several paths, or one."""
+    if isinstance(value, str | os.PathLike):
+        return parse_texts(os.fspath(value))
+    if isinstance(value, Collection) and not isinstance(value, Mapping):
+        return parse_texts([os.fspath(part) for part in value])
+    raise TypeError(value)
+
+
+def parse_path(value: Any) -> str:
+    """One path."""
+    path = os.fspath(value)
+    if not isinstance(path, str) or "\0" in path:
+        raise ValueError(value)
+    return path
+
+
+def option(default: Any, parse: Callable[[Any], Any], allowed: str, meaning: str, *, secret: bool = False) -> Any:
+    """A row of the table: a dataclass field that says what it takes."""
+    return field(default=default, repr=not secret, metadata={"option": Option(parse, allowed, meaning, secret)})
+
+
+def switch(default: bool, meaning: str) -> bool:  # noqa: FBT001 - a row of the table reads like its value
+    """An option that is on or off."""
+    return cast("bool", option(default, parse_switch, "true or false", meaning))
+
+
+def seconds(default: float, meaning: str, least: float = 0.0) -> float:
+    """An option that is a length of time in seconds."""
+    return cast("float", option(default, parse_seconds(least), f"seconds, a number >= {least:g}, or as 5m", meaning))
+
+
+def count(default: int, meaning: str, least: int, most: int) -> int:
+    """An option that is a whole number."""
+    return cast("int", option(default, parse_count(least, most), f"a whole number from {least} to {most}", meaning))
+
+
+_LONGEST = 200
+
+
+def show(value: Any) -> str:
+    """A value for a message, however strange it is; of a long one the beginning."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, lists in lists in lists
+        return f"one {type(value).__name__} too long to show"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
