@@ -1,472 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which span an alert is put onto, through the real SDK; and that the tracker costs the application nothing."""
+"""Alerts on spans, through the real SDK: as events, and by name."""
 
 from __future__ import annotations
 
-import gc
-import logging
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Any, TypeVar, cast
+from itertools import pairwise
 
 import pytest
-from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, StaticSampler
-from opentelemetry.trace import INVALID_SPAN, Span, StatusCode, Tracer
-from opentelemetry.util._once import Once
+from opentelemetry.trace import INVALID_SPAN, Span, Tracer
 
-import otel_hwmetrics
-from otel_hwmetrics import _guard
-from otel_hwmetrics.alerts.conditions import Level, Rule, Severity, Side, State, Subject
-from otel_hwmetrics.alerts.engine import Transition
-from otel_hwmetrics.catalog import SCHEMA_URL, gpu
-from otel_hwmetrics.sinks import spans
-from otel_hwmetrics.sinks.base import event_attributes
-from otel_hwmetrics.sinks.spans import EVENTS_A_SPAN, SpanSink, SpanTracker, training_span, watch
-
-RULE = Rule("gpu_hot", Severity.WARNING, Level(gpu.TEMPERATURE), Side.ABOVE, 80.0, 2.0, 5.0, "{device}: {value}.")
-GPU = Subject("GPU-a", {gpu.HW_ID: "GPU-a", gpu.HW_NAME: "GPU 0", gpu.GPU_INDEX: 0})
-
-
-def transition(
-    state: State = State.FIRING, value: float | None = 85.0, at: int = 1_700_000_000_000_000_000
-) -> Transition:
-    """A GPU became hot."""
-    return Transition(RULE, GPU, State.PENDING, state, value, at, 5.25049)
+from alarms import AT, alert, on
+from otel_hwmetrics.alerts.rule import Severity, State
+from otel_hwmetrics.sinks.base import Alert
+from otel_hwmetrics.sinks.matching import Matcher
+from otel_hwmetrics.sinks.spans import EVENTS_A_SPAN, HOMELESS, MOST_NAMES, SpanSink
+from otel_hwmetrics.sinks.tracker import SpanTracker
 
 
 @pytest.fixture
-def tracker(monkeypatch: pytest.MonkeyPatch) -> SpanTracker:
-    """A tracker that is on, in the place of the process's own."""
-    fresh = SpanTracker()
-    fresh.on = True
-    monkeypatch.setattr(spans, "TRACKER", fresh)
-    return fresh
-
-
-@pytest.fixture
-def provider(tracker: SpanTracker) -> TracerProvider:
-    """An SDK provider that the tracker has joined."""
-    made = TracerProvider()
-    assert tracker.attach(made)
+def tracker() -> SpanTracker:
+    """A tracker that is on, and watches epochs and steps."""
+    made = SpanTracker()
+    made.on = True
+    made.watches = Matcher(("epoch", "step"))
     return made
 
 
 @pytest.fixture
-def tracer(provider: TracerProvider) -> Tracer:
-    """A tracer of it."""
+def exporter() -> InMemorySpanExporter:
+    """Holds what is exported."""
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def tracer(tracker: SpanTracker, exporter: InMemorySpanExporter) -> Tracer:
+    """Of a provider that the tracker has joined."""
+    provider = TracerProvider()
+    tracker.attach(provider)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
     return provider.get_tracer("training")
 
 
 @pytest.fixture
-def unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No global provider is set yet, and the one that the test sets is gone after it."""
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
-    monkeypatch.setattr(trace, "_set_tracer_provider", trace._set_tracer_provider)
-
-
-@pytest.fixture
-def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in production."""
-    monkeypatch.setattr(_guard, "LOUD", False)
-    before = _guard.faults.copy()
-    yield
-    _guard.faults.clear()
-    _guard.faults.update(before)
-
-
-T = TypeVar("T")
-
-
-def on_thread(work: Callable[[], T]) -> T:
-    """What the work gives on a thread of its own."""
-    given: list[T] = []
-    thread = threading.Thread(target=lambda: given.append(work()))
-    thread.start()
-    thread.join()
-    return given[0]
-
-
-class RecordOnly(StaticSampler):
-    """Records every span for processors and exports none."""
-
-    def __init__(self) -> None:
-        super().__init__(Decision.RECORD_ONLY)
-
-
-def test_without_an_open_span_there_is_no_target(tracker: SpanTracker, tracer: Tracer) -> None:
-    """Before the first and after the last."""
-    assert tracker.target() is None
-    tracer.start_span("step").end()
-    assert tracker.target() is None
-
-
-def test_unwatched_the_innermost_open_span_of_the_main_thread_is_the_target(
-    tracker: SpanTracker, tracer: Tracer
-) -> None:
-    """Whether it is the current one or not; when it ends, the one around it."""
-    with tracer.start_as_current_span("epoch") as epoch:
-        assert tracker.target() is epoch
-        step = tracer.start_span("step")
-        assert tracker.target() is step
-        with tracer.start_as_current_span("forward") as forward:
-            assert tracker.target() is forward
-        assert tracker.target() is step
-        step.end()
-        assert tracker.target() is epoch
-
-
-def test_spans_that_end_out_of_order_leave_the_others(tracker: SpanTracker, tracer: Tracer) -> None:
-    """The outer may end first."""
-    outer, inner = tracer.start_span("outer"), tracer.start_span("inner")
-    outer.end()
-    assert tracker.target() is inner
-    inner.end()
-    assert tracker.target() is None
-
-
-def test_watched_beats_inner_unwatched(tracker: SpanTracker, tracer: Tracer) -> None:
-    """A span that somebody chose stays the target while it is open, whatever is opened within."""
-    with tracer.start_as_current_span("epoch") as epoch:
-        assert watch(epoch) is epoch
-        with tracer.start_as_current_span("step") as step:
-            assert tracker.target() is epoch
-            watch(step)
-            with tracer.start_as_current_span("forward"):
-                assert tracker.target() is step
-        assert tracker.target() is epoch
-
-
-def test_when_the_watched_one_ends_the_innermost_open_is_next(tracker: SpanTracker, tracer: Tracer) -> None:
-    """Alerts are not lost for the want of a watched span."""
-    with tracer.start_as_current_span("run") as run:
-        with tracer.start_as_current_span("epoch") as epoch:
-            watch(epoch)
-        assert tracker.target() is run
-
-
-def test_watching_the_outer_after_the_inner_keeps_the_inner(tracker: SpanTracker, tracer: Tracer) -> None:
-    """Innermost is by when they were opened, not by when they were watched."""
-    outer, inner = tracer.start_span("outer"), tracer.start_span("inner")
-    watch(inner)
-    watch(outer)
-    assert tracker.target() is inner
-    inner.end()
-    assert tracker.target() is outer
-    outer.end()
-
-
-def test_spans_of_other_threads_are_no_targets(tracker: SpanTracker, tracer: Tracer) -> None:
-    """A data-loading thread's span has nothing to do with the training's, whichever is the innermost."""
-    other = on_thread(lambda: tracer.start_span("loading"))
-    assert tracker.target() is None
-    with tracer.start_as_current_span("step") as step:
-        late = on_thread(lambda: tracer.start_span("loading"))
-        assert tracker.target() is step
-    other.end()
-    late.end()
-
-
-def test_the_thread_that_watches_is_the_training_s(tracker: SpanTracker, tracer: Tracer) -> None:
-    """Its innermost watched span is the target, before any of the main thread's; when it has none open, these are."""
-    with tracer.start_as_current_span("main") as main:
-        watched = on_thread(lambda: watch(tracer.start_span("training")))
-        assert tracker.target() is watched
-        with tracer.start_as_current_span("later"):
-            assert tracker.target() is watched
-        watched.end()
-        assert tracker.target() is main
-
-
-def test_the_thread_that_watched_last_is_the_training_s(tracker: SpanTracker, tracer: Tracer) -> None:
-    """Watching again on the main thread takes it back."""
-    worker = on_thread(lambda: watch(tracer.start_span("training")))
-    with tracer.start_as_current_span("main") as main:
-        watch(main)
-        assert tracker.target() is main
-    worker.end()
-
-
-def test_a_span_handed_to_the_training_thread_is_the_training_s(tracker: SpanTracker, tracer: Tracer) -> None:
-    """Opened on one thread and watched on another, it beats the unwatched ones of that other thread."""
-    handed = on_thread(lambda: tracer.start_span("training"))
-    own: list[Span] = []
-
-    def train() -> Span | None:
-        own.append(tracer.start_span("of this thread"))
-        watch(handed)
-        own.append(tracer.start_span("inner"))
-        return tracker.target()
-
-    assert on_thread(train) is handed
-    assert tracker.target() is handed
-    handed.end()
-    for span in own:
-        span.end()
-    assert tracker._open == {}
-
-
-def test_a_span_ended_on_another_thread_is_forgotten(tracker: SpanTracker, tracer: Tracer) -> None:
-    """It is known by its id, wherever it ends."""
-    span = tracer.start_span("step")
-    on_thread(span.end)
-    assert tracker.target() is None
-    assert tracker._open == {}
-
-
-@pytest.mark.parametrize("sampler", [ALWAYS_OFF, RecordOnly()], ids=["dropped", "recorded only"])
-def test_what_is_not_sampled_is_no_target(tracker: SpanTracker, sampler: Sampler) -> None:
-    """Nobody would see the event; the sampled span around it takes it, watched or not."""
-    unsampled_provider, sampled_provider = TracerProvider(sampler=sampler), TracerProvider()
-    tracker.attach(unsampled_provider)
-    tracker.attach(sampled_provider)
-    with sampled_provider.get_tracer("t").start_as_current_span("run") as run:
-        with unsampled_provider.get_tracer("t").start_as_current_span("step", context=Context()) as step:
-            assert not step.get_span_context().trace_flags.sampled
-            assert watch(step) is step
-            assert tracker.target() is run
-        assert tracker.target() is run
-    assert tracker.target() is None
-
-
-def test_watching_what_is_not_recording_is_harmless(tracker: SpanTracker, tracer: Tracer) -> None:
-    """The invalid span of an application without SDK, and a span that has ended."""
-    ended = tracer.start_span("step")
-    ended.end()
-    with tracer.start_as_current_span("epoch") as epoch:
-        watch(epoch)
-        assert watch(INVALID_SPAN) is INVALID_SPAN
-        assert watch(ended) is ended
-        on_thread(lambda: watch(ended))
-        assert tracker.target() is epoch
-
-
-def test_spans_that_are_never_ended_are_let_go(tracker: SpanTracker, tracer: Tracer) -> None:
-    """The tracker keeps nothing alive."""
-    span = tracer.start_span("forgotten")
-    watch(tracer.start_span("forgotten, and watched"))
-    gc.collect()
-    assert len(tracker._open) == 1
-    assert tracker.target() is span
-    del span
-    gc.collect()
-    assert tracker._open == {}
-    assert tracker.target() is None
-
-
-def test_it_joins_a_provider_once(tracker: SpanTracker) -> None:
-    """However often it is asked to; and each provider that there is."""
-    first, second = TracerProvider(), TracerProvider()
-    for _ in range(3):
-        assert tracker.attach(first)
-        assert tracker.attach(second)
-    for joined in (first, second):
-        assert joined._active_span_processor._span_processors.count(cast("Any", tracker)) == 1
-
-
-def test_it_joins_the_global_provider_in_the_moment_when_it_is_set(tracker: SpanTracker, unset: None) -> None:
-    """`instrument()` may come first: the first span after `set_tracer_provider` is known."""
-    early = trace.get_tracer("training")
-    assert not tracker.attach()
-    assert not tracker.attach()
-    late = TracerProvider()
-    trace.set_tracer_provider(late)
-    with early.start_as_current_span("step") as step:
-        assert tracker.target() is step
-    assert tracker.attach()
-    assert late._active_span_processor._span_processors.count(cast("Any", tracker)) == 1
-
-
-def test_switched_off_it_does_not_join_a_late_provider(tracker: SpanTracker, unset: None) -> None:
-    """After `uninstrument()` nothing of ours is added to what the application sets; `instrument()` again joins it."""
-    assert not tracker.attach()
-    tracker.reset()
-    late = TracerProvider()
-    trace.set_tracer_provider(late)
-    assert late._active_span_processor._span_processors == ()
-    tracker.on = True
-    assert tracker.attach()
-
-
-class Foreign:
-    """A tracer provider without `add_span_processor`."""
-
-    def __init__(self) -> None:
-        self.inner = TracerProvider()
-
-    def get_tracer(self, *named: Any) -> Tracer:
-        """As the API says."""
-        return self.inner.get_tracer(*named)
-
-
-def test_spans_of_a_foreign_provider_are_targets_when_they_are_watched(tracker: SpanTracker, unset: None) -> None:
-    """It cannot be joined, so its spans are known by `watch` alone, and their end by asking them."""
-    foreign = cast("trace.TracerProvider", Foreign())
-    assert not tracker.attach(foreign)
-    tracer = foreign.get_tracer("training")
-    with tracer.start_as_current_span("unseen"):
-        assert tracker.target() is None
-        with tracer.start_as_current_span("epoch") as epoch:
-            watch(epoch)
-            assert tracker.target() is epoch
-        assert tracker.target() is None
-    del epoch
-    gc.collect()
-    assert tracker._open == {}
-
-
-def test_a_foreign_span_that_ended_on_the_training_thread_does_not_hide_the_main_one_s(tracker: SpanTracker) -> None:
-    """Its end is not told, so it is asked; then the main thread's innermost is next."""
-    ours = TracerProvider()
-    tracker.attach(ours)
-    foreign = Foreign().get_tracer("training")
-    with ours.get_tracer("t").start_as_current_span("main") as main:
-        ended = on_thread(lambda: watch(foreign.start_span("epoch")))
-        assert tracker.target() is ended
-        ended.end()
-        assert tracker.target() is main
-
-
-def test_a_span_watched_before_instrument_is_a_target_after_it(tracker: SpanTracker, tracer: Tracer) -> None:
-    """The script may open its span first."""
-    tracker.on = False
-    with tracer.start_as_current_span("epoch") as epoch:
-        assert tracker.target() is None
-        watch(epoch)
-        tracker.on = True
-        assert tracker.target() is epoch
-
-
-def test_switched_off_it_notes_nothing(tracker: SpanTracker, tracer: Tracer) -> None:
-    """A provider cannot lose a processor, so it must cost nothing."""
-    tracker.on = False
-    with tracer.start_as_current_span("step"):
-        assert tracker._open == {}
-        assert tracker.target() is None
-
-
-def test_reset_forgets_open_spans_and_their_later_end_is_harmless(tracker: SpanTracker, tracer: Tracer) -> None:
-    """Uninstrument within a span, instrument again within the same span."""
-    with tracer.start_as_current_span("run") as run:
-        watch(run)
-        tracker.reset()
-        assert not tracker.on
-        assert tracker.target() is None
-        with tracer.start_as_current_span("between"):
-            tracker.on = True
-            assert tracker.target() is None
-        with tracer.start_as_current_span("after") as after:
-            assert tracker.target() is after
-    assert tracker.target() is None
-    assert tracker._open == {}
-
-
-def test_ten_thousand_spans_leave_nothing_behind(tracker: SpanTracker, tracer: Tracer) -> None:
-    """Nor do the events that were put onto them."""
-    sink = SpanSink()
-    for _ in range(10_000):
-        with tracer.start_as_current_span("step"):
-            pass
-    for _ in range(100):
-        with tracer.start_as_current_span("step") as step:
-            sink.on_transition(transition(), watch(step))
-    del step
-    gc.collect()
-    assert tracker._open == {}
-    assert len(sink._counts) == 0
-
-
-def nest(tracer: Tracer, number: int) -> None:
-    """Open and end 500 spans, two at a time."""
-    for _ in range(250):
-        with tracer.start_as_current_span("outer") as outer:
-            if number % 2:
-                watch(outer)
-            tracer.start_span("inner").end()
-
-
-def test_threads_of_spans_leave_nothing_behind(
-    tracker: SpanTracker, tracer: Tracer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Eight threads open and end 500 spans each while another tells alerts; no fault, nothing left."""
-    # An event may lose the race against the end of its span; the SDK says so in its log.
-    monkeypatch.setattr(logging.getLogger("opentelemetry.sdk.trace"), "disabled", True)
-    done = threading.Event()
-
-    def tell() -> None:
-        sink = SpanSink()
-        while not done.is_set():
-            sink.on_transition(transition(), tracker.target())
-
-    with ThreadPoolExecutor(9) as pool:
-        telling = pool.submit(tell)
-        opening = [pool.submit(nest, tracer, number) for number in range(8)]
-        try:
-            for each in opening:
-                each.result()
-        finally:
-            done.set()
-        telling.result()
-    assert tracker._open == {}
-    assert tracker.target() is None
-
-
-class HostileError(Exception):
-    """What a hostile span raises."""
-
-
-class Hostile:
-    """A span whose every method fails."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise HostileError(name)
-
-
-def test_a_hostile_span_harms_nobody_in_production(tracker: SpanTracker, quiet: None) -> None:
-    """Whatever a processor is given, starting and ending spans goes on; the faults are counted."""
-    hostile = cast("Any", Hostile())
-    tracker.on_start(hostile)
-    tracker.on_end(hostile)
-    assert watch(hostile) is hostile
-    assert _guard.faults["noting a span's start"] == 1
-    assert _guard.faults["noting a span's end"] == 1
-    assert _guard.faults["watching a span"] == 1
-
-
-def test_a_span_that_cannot_be_held_weakly_harms_nobody_in_production(tracker: SpanTracker, quiet: None) -> None:
-    """It is not tracked; its owner notices nothing."""
-
-    class Slotted(trace.NonRecordingSpan):
-        __slots__ = ()
-
-        def is_recording(self) -> bool:
-            return True
-
-    span = Slotted(trace.SpanContext(1, 2, is_remote=False, trace_flags=trace.TraceFlags(1)))
-    tracker.on_start(span)
-    assert watch(span) is span
-    tracker.on_end(span)
-
-
-def test_under_tests_a_hostile_span_is_told(tracker: SpanTracker) -> None:
-    """The guard is loud here, so the test above tests something."""
-    for call in (tracker.on_start, tracker.on_end, watch):
-        with pytest.raises(HostileError):
-            call(cast("Any", Hostile()))
-
-
-def test_it_is_all_that_the_sdk_asks_of_a_processor(provider: TracerProvider) -> None:
-    """Flushing and shutting the provider down go through it."""
-    provider.get_tracer("t").start_span("step").end()
-    assert provider.force_flush()
-    provider.shutdown()
+def sink(tracker: SpanTracker) -> SpanSink:
+    """The sink, by its defaults."""
+    return SpanSink(tracker)
+
+
+def fire(sink: SpanSink, *firing: str, began: str = "", severity: Severity = Severity.WARNING) -> None:
+    """One look at which these rules fire, of which one just began; nothing is told."""
+    rules = {name: alert(name=name, severity=severity).transition.rule for name in (*firing, began) if name}
+    sink.fires([rules[name] for name in firing], [rules[began]] if began else [])
+    sink.settle()
 
 
 def finished(exporter: InMemorySpanExporter) -> ReadableSpan:
@@ -475,21 +62,22 @@ def finished(exporter: InMemorySpanExporter) -> ReadableSpan:
     return span
 
 
-@pytest.fixture
-def exporter(provider: TracerProvider) -> InMemorySpanExporter:
-    """Holds what the provider exports."""
-    made = InMemorySpanExporter()
-    provider.add_span_processor(SimpleSpanProcessor(made))
-    return made
+def names(span: ReadableSpan) -> object:
+    """The alerts' names on it."""
+    return (span.attributes or {}).get("hwmetrics.alerts")
 
 
-def test_a_transition_is_an_event_on_the_span(tracer: Tracer, exporter: InMemorySpanExporter) -> None:
+def states(span: ReadableSpan) -> list[object]:
+    """The states that its events tell."""
+    return [(event.attributes or {})["hwmetrics.alert.state"] for event in span.events]
+
+
+def test_an_alert_is_an_event_on_the_span(sink: SpanSink, tracer: Tracer, exporter: InMemorySpanExporter) -> None:
     """With its name, its time, and what the alert and the device are."""
-    with tracer.start_as_current_span("epoch") as epoch:
-        SpanSink().on_transition(transition(), epoch)
+    with tracer.start_as_current_span("run") as span:
+        sink.on_alert(alert(span=span))
     (event,) = finished(exporter).events
-    assert event.name == "hwmetrics.alert"
-    assert event.timestamp == 1_700_000_000_000_000_000
+    assert (event.name, event.timestamp) == ("hwmetrics.alert", AT)
     assert dict(event.attributes or {}) == {
         "hwmetrics.alert.rule": "gpu_hot",
         "hwmetrics.alert.state": "firing",
@@ -498,142 +86,249 @@ def test_a_transition_is_an_event_on_the_span(tracer: Tracer, exporter: InMemory
         "hwmetrics.alert.threshold": 80.0,
         "hwmetrics.alert.unit": "Cel",
         "hwmetrics.alert.message": "GPU 0: 85 °C.",
-        "hwmetrics.alert.duration": 5.25,
+        "hwmetrics.alert.duration": 12.346,
         "hw.id": "GPU-a",
         "hw.name": "GPU 0",
         "hwmetrics.gpu.index": 0,
     }
 
 
-def test_without_a_value_there_is_no_value_attribute() -> None:
+def test_a_resolution_tells_the_peak_and_a_value_only_if_there_is_one() -> None:
     """Absent is absent, and zero is a value."""
-    told = event_attributes(transition(State.RESOLVED, value=None))
+    told = alert(State.RESOLVED, value=None).attributes
     assert "hwmetrics.alert.value" not in told
-    assert told["hwmetrics.alert.state"] == "resolved"
-    assert event_attributes(transition(value=0.0))["hwmetrics.alert.value"] == 0.0
+    assert (told["hwmetrics.alert.state"], told["hwmetrics.alert.peak"]) == ("resolved", 92.0)
+    assert alert(value=0.0).attributes["hwmetrics.alert.value"] == 0.0
+    assert "hwmetrics.alert.peak" not in alert().attributes
+
+
+def test_a_blind_alert_is_marked_as_one() -> None:
+    """It fires, and nobody knows the value."""
+    told = alert(blind=True).attributes
+    assert (told["hwmetrics.alert.state"], told["hwmetrics.alert.blind"]) == ("firing", True)
+    assert "hwmetrics.alert.blind" not in alert().attributes
 
 
 def test_our_events_never_push_out_the_user_s(
-    tracer: Tracer, exporter: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
+    sink: SpanSink, tracer: Tracer, exporter: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At most 32 of ours on one span, and as many again on the next; those of others stay, and the rest is counted."""
-    assert EVENTS_A_SPAN == 32
-    sink = SpanSink()
+    """At most 16 of ours on one span, and as many again on the next; those of others stay, and the rest is counted."""
+    assert EVENTS_A_SPAN == 16
     with tracer.start_as_current_span("other") as other:
-        with tracer.start_as_current_span("epoch") as epoch:
-            for number in range(96):
-                epoch.add_event(f"theirs {number}")
+        with tracer.start_as_current_span("run") as span:
+            for number in range(112):
+                span.add_event(f"theirs {number}")
             for at in range(1000):
-                device = Subject(f"GPU-{at}")
-                sink.on_transition(replace(transition(at=at), subject=device), epoch)
-        sink.on_transition(transition(), other)
-        assert len(finished(exporter).events) == 128
-    epoch_span, other_span = exporter.get_finished_spans()
-    ours = [event.timestamp for event in epoch_span.events if event.name == "hwmetrics.alert"]
-    assert ours == list(range(32))
-    assert (epoch_span.attributes or {})["hwmetrics.alert.events.dropped"] == 1000 - 32
-    assert len(other_span.events) == 1
+                sink.on_alert(alert(at=at, device=f"GPU-{at}", severity=Severity.CRITICAL, span=span))
+        sink.on_alert(alert(span=other))
+    first, second = exporter.get_finished_spans()
+    assert len(first.events) == 128
+    ours = [event.timestamp for event in first.events if event.name == "hwmetrics.alert"]
+    assert ours == list(range(16))
+    assert (first.attributes or {})["hwmetrics.alert.events.dropped"] == 1000 - 16
+    assert len(second.events) == 1
     assert caplog.records == []
 
 
-def test_an_alert_that_comes_and_goes_leaves_room_for_others(tracer: Tracer, exporter: InMemorySpanExporter) -> None:
-    """One rule on one device has two events on a span: that it began, and that it ended."""
-    sink = SpanSink()
-    with tracer.start_as_current_span("epoch") as epoch:
+def test_room_is_kept_for_what_is_critical(sink: SpanSink, tracer: Tracer, exporter: InMemorySpanExporter) -> None:
+    """Eight GPUs that idle, and are no longer idle, do not hide the one that is lost."""
+    with tracer.start_as_current_span("run") as span:
+        for device in range(8):
+            sink.on_alert(alert(State.FIRING, device=f"GPU-{device}", span=span))
+            sink.on_alert(alert(State.RESOLVED, device=f"GPU-{device}", span=span))
+        sink.on_alert(alert(severity=Severity.CRITICAL, name="gpu_lost", span=span))
+    events = finished(exporter).events
+    assert [(event.attributes or {})["hwmetrics.alert.rule"] for event in events] == ["gpu_hot"] * 12 + ["gpu_lost"]
+
+
+@pytest.mark.parametrize(("limit", "events"), [(0, 0), (1, 1), (2, 2), (128, 20)])
+def test_the_limit_is_an_option(tracker: SpanTracker, tracer: Tracer, limit: int, events: int) -> None:
+    """None at all for who wants only the log."""
+    sink = SpanSink(tracker, limit)
+    with tracer.start_as_current_span("run") as span:
+        for device in range(20):
+            sink.on_alert(alert(device=f"GPU-{device}", severity=Severity.CRITICAL, span=span))
+    assert len(span.events) == events  # type: ignore[attr-defined]
+
+
+def test_an_alert_that_comes_and_goes_leaves_room_for_others(
+    sink: SpanSink, tracer: Tracer, exporter: InMemorySpanExporter
+) -> None:
+    """One rule on one device has a quarter of the room, in pairs: that it began, and that it ended."""
+    with tracer.start_as_current_span("run") as span:
         for _ in range(10):
-            sink.on_transition(transition(State.FIRING), epoch)
-            sink.on_transition(transition(State.RESOLVED), epoch)
-        sink.on_transition(replace(transition(), subject=Subject("GPU-other")), epoch)
-    (span,) = exporter.get_finished_spans()
-    states = [(event.attributes or {})["hwmetrics.alert.state"] for event in span.events]
-    assert states == ["firing", "resolved", "firing"]
-    assert (span.attributes or {})["hwmetrics.alert.events.dropped"] == 18
+            sink.on_alert(alert(State.FIRING, span=span))
+            sink.on_alert(alert(State.RESOLVED, span=span))
+        sink.on_alert(alert(device="GPU-other", span=span))
+    assert states(finished(exporter)) == ["firing", "resolved", "firing", "resolved", "firing"]
+    assert (finished(exporter).attributes or {})["hwmetrics.alert.events.dropped"] == 16
+
+
+def test_a_critical_one_has_all_of_the_room(sink: SpanSink, tracer: Tracer, exporter: InMemorySpanExporter) -> None:
+    """It does not come and go for nothing."""
+    with tracer.start_as_current_span("run") as span:
+        for _ in range(10):
+            sink.on_alert(alert(State.FIRING, severity=Severity.CRITICAL, span=span))
+            sink.on_alert(alert(State.RESOLVED, severity=Severity.CRITICAL, span=span))
+    assert states(finished(exporter)) == ["firing", "resolved"] * 8
+
+
+def test_there_is_room_for_the_end_of_what_began(
+    sink: SpanSink, tracer: Tracer, exporter: InMemorySpanExporter
+) -> None:
+    """Whatever comes in between; that it fires blind takes no room from that either."""
+    with tracer.start_as_current_span("run") as span:
+        sink.on_alert(alert(State.FIRING, span=span))
+        sink.on_alert(alert(blind=True, span=span))
+        for device in range(20):
+            sink.on_alert(alert(State.FIRING, device=f"GPU-{device}", span=span))
+        sink.on_alert(alert(State.RESOLVED, span=span))
+    events = finished(exporter).events
+    assert len(events) <= EVENTS_A_SPAN
+    assert (events[-1].attributes or {})["hwmetrics.alert.state"] == "resolved"
 
 
 @pytest.mark.parametrize("span", [None, INVALID_SPAN])
-def test_without_a_span_there_is_no_event(span: Span | None) -> None:
+def test_without_a_span_there_is_no_event(sink: SpanSink, span: Span | None) -> None:
     """None was open, or it does not record."""
-    sink = SpanSink()
-    sink.on_transition(transition(), span)
-    assert len(sink._counts) == 0
+    sink.on_alert(alert(span=span))
+    assert len(sink._rooms) == 0
 
 
-def test_a_span_that_ended_meanwhile_is_left_alone(tracer: Tracer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_span_that_ended_meanwhile_is_left_alone(
+    sink: SpanSink, tracer: Tracer, caplog: pytest.LogCaptureFixture
+) -> None:
     """The SDK would warn the user of a fault that is not theirs."""
-    span = tracer.start_span("step")
+    span = tracer.start_span("run")
     span.end()
-    SpanSink().on_transition(transition(), span)
+    sink.on_alert(alert(span=span))
     assert caplog.records == []
 
 
-def test_training_span_opens_a_watched_span(
-    tracker: SpanTracker, provider: TracerProvider, tracer: Tracer, exporter: InMemorySpanExporter
+def test_every_training_span_that_is_open_has_the_alert_s_name(
+    sink: SpanSink, tracer: Tracer, exporter: InMemorySpanExporter
 ) -> None:
-    """Current within the block, a target even with others inside, ended after it; ours by scope and schema."""
-    with training_span("epoch", attributes={"epoch": 3}, tracer_provider=provider) as epoch:
-        assert trace.get_current_span() is epoch
-        inner = tracer.start_span("inner")
-        assert tracker.target() is epoch
-        inner.end()
-    assert trace.get_current_span() is INVALID_SPAN
-    assert tracker.target() is None
-    span = exporter.get_finished_spans()[-1]
-    assert (span.name, dict(span.attributes or {}), span.status.status_code) == (
-        "epoch",
-        {"epoch": 3},
-        StatusCode.UNSET,
-    )
-    assert span.instrumentation_scope is not None
-    assert span.instrumentation_scope.name == "otel_hwmetrics"
-    assert span.instrumentation_scope.version == otel_hwmetrics.__version__
-    assert span.instrumentation_scope.schema_url == SCHEMA_URL
+    """The outer ones, too, each name once; a span that is no training span has none."""
+    with tracer.start_as_current_span("epoch") as epoch, tracer.start_as_current_span("step") as step:
+        with tracer.start_as_current_span("forward"):
+            fire(sink, "gpu_hot", began="gpu_hot")
+        assert step.is_recording()
+        fire(sink)
+        fire(sink, "gpu_idle", began="gpu_idle")
+        fire(sink, "gpu_hot", began="gpu_hot")
+    assert epoch.is_recording() is False
+    told = {span.name: names(span) for span in exporter.get_finished_spans()}
+    assert told == {"forward": None, "step": "gpu_hot,gpu_idle", "epoch": "gpu_hot,gpu_idle"}
 
 
-def test_training_span_is_a_decorator(
-    tracker: SpanTracker, provider: TracerProvider, exporter: InMemorySpanExporter
+def test_a_training_span_that_opens_under_a_firing_alert_carries_its_name(
+    sink: SpanSink, tracer: Tracer, exporter: InMemorySpanExporter
 ) -> None:
-    """Each call is a span of its own, also a call within a call; value and arguments pass."""
-
-    @training_span("epoch", tracer_provider=provider)
-    def train(depth: int, *, more: int = 0) -> tuple[int, Span | None]:
-        """Train."""
-        if depth:
-            train(depth - 1)
-        return depth + more, tracker.target()
-
-    result, target = train(1, more=5)
-    assert result == 6
-    first, second = exporter.get_finished_spans()
-    assert target is not None
-    assert first.parent is not None
-    assert first.parent.span_id == target.get_span_context().span_id
-    assert train.__name__ == "train"
-    train(0)
-    assert len(exporter.get_finished_spans()) == 3
-    assert {span.name for span in exporter.get_finished_spans()} == {"epoch"}
-    assert second.parent is None
+    """However short it is; the worst first, each once; no event, for nothing happened in it. When nothing fires, nothing."""
+    fire(sink, "gpu_lost", "gpu_hot", "gpu_hot")
+    with tracer.start_as_current_span("step"), tracer.start_as_current_span("forward"):
+        pass
+    fire(sink)
+    tracer.start_span("step").end()
+    assert [(span.name, names(span), len(span.events)) for span in exporter.get_finished_spans()] == [
+        ("forward", None, 0),
+        ("step", "gpu_lost,gpu_hot", 0),
+        ("step", None, 0),
+    ]
 
 
-def test_exceptions_pass_through_a_training_span_and_are_recorded(
-    tracker: SpanTracker, provider: TracerProvider, exporter: InMemorySpanExporter
+def test_a_new_alert_joins_those_that_the_span_began_with(sink: SpanSink, tracer: Tracer) -> None:
+    """What fired at its start stays, though it may be over; the worst comes first."""
+    fire(sink, "gpu_hot")
+    span = tracer.start_span("step")
+    fire(sink)
+    fire(sink, began="gpu_idle")
+    fire(sink, began="gpu_lost", severity=Severity.CRITICAL)
+    assert names(span) == "gpu_lost,gpu_hot,gpu_idle"  # type: ignore[arg-type]
+
+
+def test_of_a_hundred_alerts_the_worst_are_named_and_the_others_counted(sink: SpanSink, tracer: Tracer) -> None:
+    """So that a span opens as quickly whatever goes wrong."""
+    fire(sink, *(f"rule_{number}" for number in range(100)))
+    span = tracer.start_span("step")
+    told = str(names(span)).split(",")  # type: ignore[arg-type]
+    assert told == [*(f"rule_{number}" for number in range(MOST_NAMES)), f"+{100 - MOST_NAMES}"]
+    for number in range(100, 110):
+        fire(sink, began=f"rule_{number}")
+    told = str(names(span)).split(",")  # type: ignore[arg-type]
+    assert told == [*(f"rule_{number}" for number in range(MOST_NAMES)), f"+{110 - MOST_NAMES}"]
+
+
+def test_an_alert_without_a_span_waits_for_the_next_training_span(
+    sink: SpanSink, tracer: Tracer, exporter: InMemorySpanExporter
 ) -> None:
-    """The very same exception; the span has the error's status and event, and is ended."""
-    error = RuntimeError("CUDA out of memory")
-    with pytest.raises(RuntimeError) as raised, training_span("epoch", tracer_provider=provider):
-        raise error
-    assert raised.value is error
-    span = finished(exporter)
-    assert span.status.status_code is StatusCode.ERROR
-    assert span.status.description == "RuntimeError: CUDA out of memory"
-    assert [event.name for event in span.events] == ["exception"]
-    assert tracker.target() is None
+    """Once, with the time of the span's start, since it is the older one; a span that is none of the training's is passed."""
+    sink.on_alert(alert(at=5))
+    fire(sink, "gpu_hot")
+    tracer.start_span("request").end()
+    tracer.start_span("step").end()
+    tracer.start_span("step").end()
+    request, first, second = exporter.get_finished_spans()
+    assert [len(span.events) for span in (request, first, second)] == [0, 1, 0]
+    assert first.events[0].timestamp == first.start_time
+    assert states(first) == ["firing"]
 
 
-def test_a_training_span_is_of_the_global_provider_by_default(tracker: SpanTracker, unset: None) -> None:
-    """Without any SDK it does nothing, and the block runs."""
-    with training_span("epoch") as span:
+def test_an_alert_that_is_over_waits_no_more(sink: SpanSink, tracer: Tracer, exporter: InMemorySpanExporter) -> None:
+    """It is history by the time a span opens."""
+    sink.on_alert(alert())
+    sink.on_alert(alert(State.RESOLVED))
+    fire(sink)
+    tracer.start_span("step").end()
+    assert finished(exporter).events == ()
+
+
+def test_an_alert_finds_a_span_that_opened_while_it_was_told(sink: SpanSink, tracer: Tracer) -> None:
+    """Between asking for the open span and noting that there is none."""
+    span = tracer.start_span("step")
+    sink.on_alert(alert())
+    fire(sink, "gpu_hot")
+    assert states(span) == ["firing"]  # type: ignore[arg-type]
+
+
+def test_those_that_wait_are_bounded(sink: SpanSink, tracer: Tracer) -> None:
+    """The last ones wait; without training spans nothing grows."""
+    for number in range(1000):
+        sink.on_alert(alert(name=f"rule_{number}", severity=Severity.CRITICAL))
+    assert len(sink._homeless) == HOMELESS
+    fire(sink)
+    span = tracer.start_span("step")
+    rules = [event.attributes["hwmetrics.alert.rule"] for event in span.events]  # type: ignore[attr-defined]
+    assert rules == [f"rule_{number}" for number in range(1000 - HOMELESS, 1000 - HOMELESS + EVENTS_A_SPAN)]
+
+
+def test_a_span_that_nobody_samples_gets_nothing(tracker: SpanTracker, sink: SpanSink) -> None:
+    """It never opens for us, so it takes nobody's place either."""
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+    provider = TracerProvider(sampler=ALWAYS_OFF)
+    tracker.attach(provider)
+    sink.on_alert(alert())
+    fire(sink, "gpu_hot")
+    with provider.get_tracer("t").start_as_current_span("step") as span:
         assert not span.is_recording()
-    trace.set_tracer_provider(TracerProvider())
-    with training_span("epoch") as span:
-        assert span.is_recording()
-        assert tracker.target() is span
+    assert len(sink._homeless) == 1
+
+
+def test_the_alert_that_was_housed_tells_of_its_span(sink: SpanSink, tracer: Tracer) -> None:
+    """What is on the span is the same event as in the log, which had none."""
+    told: list[Alert] = [alert()]
+    sink.on_alert(told[0])
+    fire(sink, "gpu_hot")
+    span = tracer.start_span("step")
+    (event,) = span.events  # type: ignore[attr-defined]
+    assert dict(event.attributes) == dict(on(span, told[0]).attributes)
+
+
+def test_events_come_in_their_order(sink: SpanSink, tracer: Tracer, exporter: InMemorySpanExporter) -> None:
+    """As they were told."""
+    with tracer.start_as_current_span("run") as span:
+        for at in range(5):
+            sink.on_alert(alert(device=str(at), at=at, span=span))
+    times = [event.timestamp for event in finished(exporter).events]
+    assert all(earlier < later for earlier, later in pairwise(times))

@@ -1,223 +1,165 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Alerts as events on the training span that was open.
-
-Alerts are found on the sampler's thread, and context does not cross threads, so it cannot see the span that the
-training is in. A span processor keeps the open ones instead. It is on the hot path of every span of the application:
-it never raises, takes no lock, and does little more than one dictionary entry (some 3 µs a span).
-"""
+"""Alerts as events on training spans, and their names as an attribute."""
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import wraps
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import replace
 
-from opentelemetry import trace
-from opentelemetry.trace import Span, TracerProvider
-from opentelemetry.util.types import AttributeValue
+from opentelemetry.trace import Span
 
-from otel_hwmetrics import __version__
-from otel_hwmetrics._guard import guard
-from otel_hwmetrics.alerts.engine import Transition
-from otel_hwmetrics.catalog import SCHEMA_URL, own
-from otel_hwmetrics.sinks.base import event_attributes
+from otel_hwmetrics.alerts.rule import Rule, Severity, State
+from otel_hwmetrics.catalog import own
+from otel_hwmetrics.sinks.base import Alert
+from otel_hwmetrics.sinks.tracker import SpanTracker
 
-EVENTS_A_SPAN = 32
+EVENTS_A_SPAN = 16
 """Most events of ours on one span. The SDK keeps 128 and drops the oldest, which would be the user's."""
-EVENTS_AN_ALERT = 2
-"""Most events of one rule on one device on one span: that it began, and that it ended. So an alert that comes and goes
-takes no room from the one that matters."""
-
-
-class _Open:
-    """One open span and the thread that it is of; held weakly, since not everybody ends what they start."""
-
-    __slots__ = ("reference", "thread", "watched")
-
-    def __init__(self, span: Span, on_gone: Any) -> None:
-        self.reference = weakref.ref(span, on_gone)
-        self.thread = threading.current_thread()  # the object: identifiers are used again
-        self.watched = False
-
-
-def _leaves(span: Span) -> bool:
-    """Whether what is put onto the span now will leave the process: it is open, and no sampler has dropped it."""
-    return span.is_recording() and span.get_span_context().trace_flags.sampled
-
-
-class SpanTracker:
-    """Knows which spans are open on which thread. One for the process: a provider cannot lose a processor again.
-
-    An SDK span processor by its methods and not by inheritance, since the package needs only the API. The open spans
-    are in one dictionary that is changed by single operations, which the interpreter makes atomic.
-    """
-
-    def __init__(self) -> None:
-        self.on = False
-        self._open: dict[int, _Open] = {}  # by span id, the innermost of each thread last
-        self._training_thread: weakref.ref[threading.Thread] | None = None
-        self._awaiting = False
-        self._attached: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
-
-    def attach(self, provider: TracerProvider | None = None) -> bool:
-        """Join a tracer provider (the global one by default); False while it is not there or takes no processors.
-
-        Called again and again until it is True, since a provider may be set long after `instrument()`.
-        """
-        wanted, provider = provider, provider or trace.get_tracer_provider()
-        if provider in self._attached:
-            return True
-        add = getattr(provider, "add_span_processor", None)  # the API's proxy has none
-        if add is None:
-            if wanted is None:
-                self._await_provider()
-            return False
-        self._attached.add(provider)
-        add(self)
-        return True
-
-    def _await_provider(self) -> None:
-        """Join the global provider in the moment when it is set, or the first spans of the training would be missed.
-
-        The API tells nobody of that moment; every way to it leads through this private function. Without it (another
-        version of the API) the next sample joins.
-        """
-        original = getattr(trace, "_set_tracer_provider", None)
-        if self._awaiting or original is None:
-            return
-        self._awaiting = True
-
-        @wraps(original)
-        def set_and_join(*args: Any, **kwargs: Any) -> None:
-            original(*args, **kwargs)
-            if self.on:
-                with guard("joining the tracer provider"):
-                    self.attach()
-
-        trace._set_tracer_provider = set_and_join  # noqa: SLF001 - see above
-
-    def on_start(self, span: Span, parent_context: object = None) -> None:  # noqa: ARG002 - the SDK's signature
-        """A span was started, on this thread."""
-        if self.on:
-            with guard("noting a span's start"):
-                if _leaves(span):
-                    self._note(span)
-
-    def on_end(self, span: Any) -> None:
-        """A span was ended, on whatever thread."""
-        if self.on:
-            with guard("noting a span's end"):
-                self._forget(span.get_span_context().span_id)
-
-    def _on_ending(self, span: Any) -> None:
-        """Nothing: attributes and events are frozen by now (https://github.com/open-telemetry/opentelemetry-python/issues/5614)."""
-
-    def shutdown(self) -> None:
-        """Nothing to release."""
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002 - the SDK's signature
-        """Nothing to flush."""
-        return True
-
-    def watch(self, span: Span) -> None:
-        """Prefer this span, open on this thread, which from now on is the training's."""
-        if not _leaves(span):
-            return
-        entry = self._open.get(span.get_span_context().span_id)
-        if entry is None:  # of a provider that has not met us, or started while we were off
-            entry = self._note(span)
-        entry.watched = True
-        entry.thread = threading.current_thread()
-        self._training_thread = weakref.ref(entry.thread)
-
-    def target(self) -> Span | None:
-        """The span that an alert belongs to: on the training's thread the innermost watched one, else the innermost.
-
-        The training's thread is the one that watched a span last; the main thread, if none did or no span of it is open.
-        """
-        innermost_first = reversed(self._open.copy().values())  # a copy, since the other threads go on
-        live = [entry for entry in innermost_first if (span := entry.reference()) is not None and span.is_recording()]
-        training = self._training_thread() if self._training_thread is not None else None
-        for thread in (training, threading.main_thread()):
-            candidates = [entry for entry in live if entry.thread is thread]
-            if candidates:
-                return next((entry for entry in candidates if entry.watched), candidates[0]).reference()
-        return None
-
-    def reset(self) -> None:
-        """Forget every span, and be off."""
-        self.on = False
-        self._open.clear()
-        self._training_thread = None
-
-    def _note(self, span: Span) -> _Open:
-        span_id = span.get_span_context().span_id
-        entry = self._open[span_id] = _Open(span, lambda _: self._forget(span_id))
-        return entry
-
-    def _forget(self, span_id: int) -> None:
-        self._open.pop(span_id, None)
-
-
-TRACKER = SpanTracker()
+SHARE_OF_ONE = 4
+"""Every fourth event may be of one alert, unless that is critical: one that comes and goes takes no room from the others."""
+FOR_CRITICAL = 4
+"""Every fourth event's room is kept for critical alerts: eight GPUs that idle must not hide the one that is lost."""
+MOST_NAMES = 16
+"""Names of alerts that a span that opens is told, the worst; and how many more there are. So setting them takes as long
+whatever goes wrong."""
+MOST_SPANS = 64
+"""Training spans that get an alert's name, the innermost ones; nobody nests as deep."""
+HOMELESS = 64
+"""Alerts that wait for a training span to open, at most; of more the last ones."""
 
 
 class SpanSink:
-    """Puts each transition onto the training span as an event, as long as there is room for ours."""
-
-    def __init__(self) -> None:
-        self._counts: weakref.WeakKeyDictionary[Span, Counter[object]] = weakref.WeakKeyDictionary()
-
-    def on_transition(self, transition: Transition, span: Span | None) -> None:
-        """Add the event, unless the span has ended or has enough of this alert or of ours."""
-        if span is None or not span.is_recording():
-            return
-        counts = self._counts.setdefault(span, Counter())
-        alert = (transition.rule.name, transition.subject.key)
-        if counts[alert] < EVENTS_AN_ALERT and counts[SpanSink] < EVENTS_A_SPAN:
-            counts.update((alert, SpanSink))
-            span.add_event(own.ALERT_EVENT, event_attributes(transition), transition.time_unix_nano)
-        else:
-            counts[own.ALERT_EVENTS_DROPPED] += 1
-            span.set_attribute(own.ALERT_EVENTS_DROPPED, counts[own.ALERT_EVENTS_DROPPED])
-
-
-def watch(span: Span) -> Span:
-    """Have alerts put onto a span that you opened yourself, on this thread, for as long as it is open.
-
-    Without this they go to the innermost open span of the main thread. A span that is not recording, or that was not
-    sampled, is passed over.
-
-    Returns:
-        The same span.
-    """
-    with guard("watching a span"):
-        TRACKER.watch(span)
-    return span
-
-
-@contextmanager
-def training_span(
-    name: str,
-    *,
-    attributes: Mapping[str, AttributeValue] | None = None,
-    tracer_provider: TracerProvider | None = None,
-) -> Iterator[Span]:
-    """Open a span that alerts are put onto.
-
-    A context manager, ``with training_span("epoch"):``, and a decorator.
-
-    An exception passes through and is recorded on the span, as OpenTelemetry's own context manager does.
+    """Puts each alert onto the training span as an event, as long as there is room for ours.
 
     Args:
-        name: Of the span.
-        attributes: Of the span.
-        tracer_provider: The global one by default.
+        tracker: Knows the open spans, and lets us greet those that open.
+        limit: Most events of ours on one span.
     """
-    tracer = trace.get_tracer("otel_hwmetrics", __version__, tracer_provider, SCHEMA_URL)
-    with tracer.start_as_current_span(name, attributes=attributes) as span:
-        yield watch(span)
+
+    def __init__(self, tracker: SpanTracker, limit: int = EVENTS_A_SPAN) -> None:
+        self._tracker = tracker
+        self._limit = limit
+        self._closed = False
+        self._rooms: weakref.WeakKeyDictionary[Span, _Room] = weakref.WeakKeyDictionary()
+        self._ranks: dict[str, int] = {}  # how bad alerts are, by name
+        self._told: dict[str, str] = {}  # the attribute of a span that opens
+        self._homeless: dict[object, Alert] = {}  # those that fire and found no span open
+
+    def fires(self, rules: Iterable[Rule], began: Iterable[Rule] = ()) -> None:
+        """Say which alerts fire now, the worst first. Called on each sample, before `on_alert`.
+
+        Args:
+            rules: Of those that fire: a training span that opens is told their names.
+            began: Of those that began just now: the training spans that are open are told theirs.
+        """
+        rules, began = list(rules), list(began)
+        self._ranks |= {rule.name: rule.severity.rank for rule in (*rules, *began)}
+        every = list(dict.fromkeys(rule.name for rule in rules))
+        self._told = {own.ALERTS: _listed(every)} if every else {}
+        if began:
+            for span in self._tracker.watched(MOST_SPANS):
+                self._name(span, began)
+        self._wait_for_spans()
+
+    def _name(self, span: Span, began: Iterable[Rule]) -> None:
+        """Add alerts' names to those that a span has."""
+        told = str((getattr(span, "attributes", None) or {}).get(own.ALERTS, "")).split(",")
+        names = dict.fromkeys([*(name for name in told if name and name[0] != "+"), *(rule.name for rule in began)])
+        hidden = sum(int(name) for name in told if name[:1] == "+")
+        span.set_attribute(own.ALERTS, _listed(sorted(names, key=lambda name: -self._ranks.get(name, 0)), hidden))
+
+    def on_alert(self, alert: Alert) -> None:
+        """Add the event, unless the span has ended or has enough of this alert or of ours."""
+        key = _key(alert)
+        homeless = self._homeless.pop(key, None)
+        if alert.span is not None and alert.span.is_recording():
+            self._add(alert.span, alert, alert.time_unix_nano)
+        elif alert.state is State.FIRING:
+            self._homeless[key] = alert if homeless is None else homeless
+            if len(self._homeless) > HOMELESS:
+                self._homeless.pop(next(iter(self._homeless)), None)
+
+    def settle(self) -> None:
+        """See to the alerts that found no span. Called on each sample, after `on_alert`."""
+        if self._homeless and (span := self._tracker.watched_target()) is not None:
+            self._house(span)  # it opened just while the alert was told of
+        self._wait_for_spans()
+
+    def close(self) -> None:
+        """Put nothing onto spans that open from now on. From any thread."""
+        self._closed = True
+        self._tracker.greet = None
+
+    def _wait_for_spans(self) -> None:
+        # Without either a span that opens has nothing to ask for.
+        self._tracker.greet = self._greet if (self._told or self._homeless) and not self._closed else None
+
+    def _greet(self, span: Span) -> None:
+        """A training span opens. Called on its own thread, before the training goes on."""
+        if self._told:
+            span.set_attributes(self._told)
+        self._house(span)
+
+    def _house(self, span: Span) -> None:
+        for key in tuple(self._homeless):
+            alert = self._homeless.pop(key, None)  # the sampler's thread may have been quicker
+            if alert is not None:
+                began = getattr(span, "start_time", None) or 0
+                self._add(span, replace(alert, span=span), max(alert.time_unix_nano, began))
+
+    def _add(self, span: Span, alert: Alert, time_unix_nano: int) -> None:
+        room = self._rooms.setdefault(span, _Room(self._limit))
+        if room.takes(alert):
+            span.add_event(own.ALERT_EVENT, alert.attributes, time_unix_nano)
+        else:
+            room.dropped += 1
+            span.set_attribute(own.ALERT_EVENTS_DROPPED, room.dropped)
+
+
+class _Room:
+    """What room there is for our events on one span.
+
+    Some is kept for the end of each alert whose beginning is there; only the beginning of a critical one takes of that.
+
+    Attributes:
+        dropped: Events that found none.
+    """
+
+    __slots__ = ("_awaited", "_limit", "_of", "dropped")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._of: Counter[object] = Counter()  # events that are there, by alert
+        self._awaited: set[object] = set()  # alerts for whose end there is room
+        self.dropped = 0
+
+    def takes(self, alert: Alert) -> bool:
+        """Whether there is room for one more, which is then taken."""
+        key, critical = _key(alert), alert.severity is Severity.CRITICAL
+        began = alert.state is State.FIRING and not alert.blind
+        awaited = alert.state is State.RESOLVED and key in self._awaited
+        if awaited:
+            self._awaited.discard(key)
+        room = self._limit if critical or awaited else self._limit - self._limit // FOR_CRITICAL
+        kept = 0 if awaited or (critical and began) else len(self._awaited)
+        left = room - self._of.total() - kept
+        enough = not critical and not awaited and self._of[key] >= max(2, self._limit // SHARE_OF_ONE)
+        if left < 1 or enough:
+            return False
+        self._of[key] += 1
+        if left > 1 and began:
+            self._awaited.add(key)
+        return True
+
+
+def _key(alert: Alert) -> object:
+    """What tells an alert from the others."""
+    return alert.name, alert.transition.subject.key
+
+
+def _listed(names: list[str], hidden: int = 0) -> str:
+    """The names of alerts, and how many more there are than fit."""
+    hidden += max(0, len(names) - MOST_NAMES)
+    return ",".join([*names[:MOST_NAMES], *([f"+{hidden}"] if hidden else [])])
