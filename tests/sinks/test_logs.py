@@ -14,27 +14,13 @@ from opentelemetry.trace import Tracer
 from opentelemetry.util._once import Once
 
 import otel_hwmetrics
-from otel_hwmetrics.alerts.conditions import HOST, Level, Rule, Severity, Side, State, Subject
-from otel_hwmetrics.alerts.engine import Transition
-from otel_hwmetrics.catalog import SCHEMA_URL, gpu
-from otel_hwmetrics.sinks.base import event_attributes
+from alarms import AT, alert, on
+from otel_hwmetrics.alerts.rule import Severity, State
+from otel_hwmetrics.catalog import SCHEMA_URL
+from otel_hwmetrics.sinks.base import Alert
 from otel_hwmetrics.sinks.logs import LogSink
 from otel_hwmetrics.sinks.spans import SpanSink
-
-AT = 1_700_000_000_123_456_789
-
-
-def transition(
-    severity: Severity = Severity.WARNING,
-    state: State = State.FIRING,
-    *,
-    host: bool = False,
-    value: float | None = 85.0,
-) -> Transition:
-    """A GPU, or the host, became hot or cool."""
-    rule = Rule("hot", severity, Level(gpu.TEMPERATURE), Side.ABOVE, 80.0, 2.0, 5.0, "{device}: {value}.")
-    subject = HOST if host else Subject("GPU-a", {gpu.HW_ID: "GPU-a", gpu.HW_NAME: "GPU 0", gpu.GPU_INDEX: 0})
-    return Transition(rule, subject, State.PENDING, state, value, AT, 12.3456)
+from otel_hwmetrics.sinks.tracker import SpanTracker
 
 
 @pytest.fixture
@@ -70,18 +56,18 @@ def emitted(exporter: InMemoryLogRecordExporter) -> ReadableLogRecord:
     return record
 
 
-def test_a_transition_is_an_event_record(provider: LoggerProvider, exporter: InMemoryLogRecordExporter) -> None:
+def test_an_alert_is_an_event_record(provider: LoggerProvider, exporter: InMemoryLogRecordExporter) -> None:
     """Name, time, severity number and no severity text, the message as body; from our scope."""
-    LogSink(provider).on_transition(transition(), None)
+    LogSink(provider).on_alert(alert())
     readable = emitted(exporter)
     record = readable.log_record
     assert record.event_name == "hwmetrics.alert"
     assert record.timestamp == AT
     assert record.severity_number is SeverityNumber.WARN
-    assert record.severity_text is None
-    assert record.body == transition().message == "GPU 0: 85 °C."
+    assert record.severity_text == "warning"
+    assert record.body == alert().message == "GPU 0: 85 °C."
     assert dict(record.attributes or {}) == {
-        "hwmetrics.alert.rule": "hot",
+        "hwmetrics.alert.rule": "gpu_hot",
         "hwmetrics.alert.state": "firing",
         "hwmetrics.alert.severity": "warning",
         "hwmetrics.alert.value": 85.0,
@@ -111,37 +97,37 @@ def test_severity_is_the_rule_s_and_a_resolution_is_information(
 ) -> None:
     """So that a filter on severity hears of what begins, and nobody is paged by what ends."""
     sink = LogSink(provider)
-    sink.on_transition(transition(severity), None)
-    sink.on_transition(transition(severity, State.RESOLVED), None)
+    sink.on_alert(alert(severity=severity))
+    sink.on_alert(alert(State.RESOLVED, severity=severity))
     numbers = [record.log_record.severity_number for record in exporter.get_finished_logs()]
     assert numbers == [firing, SeverityNumber.INFO]
     bodies = [record.log_record.body for record in exporter.get_finished_logs()]
-    assert bodies[1] == f"Resolved after 12 s: {bodies[0]}"
+    assert bodies[1] == "Resolved after 12.3 s, at worst 92 °C: GPU 0: gpu_hot is over."
 
 
 @pytest.mark.parametrize(
     "told",
     [
-        transition(),
-        transition(state=State.RESOLVED),
-        transition(host=True),
-        transition(value=None),
-        transition(Severity.CRITICAL),
+        alert(),
+        alert(State.RESOLVED),
+        alert(device=""),
+        alert(blind=True),
+        alert(severity=Severity.CRITICAL),
     ],
 )
 def test_attributes_are_those_of_the_span_s_event(
-    told: Transition,
+    told: Alert,
     provider: LoggerProvider,
     exporter: InMemoryLogRecordExporter,
     tracer: Tracer,
 ) -> None:
     """One event told twice is told in the same words, so that one of them can be dropped."""
     with tracer.start_as_current_span("epoch") as span:
-        SpanSink().on_transition(told, span)
-        LogSink(provider).on_transition(told, span)
+        SpanSink(SpanTracker()).on_alert(on(span, told))
+        LogSink(provider).on_alert(on(span, told))
     (event,) = span.events  # type: ignore[attr-defined]
     record = emitted(exporter).log_record
-    assert dict(record.attributes or {}) == dict(event.attributes) == event_attributes(told)
+    assert dict(record.attributes or {}) == dict(event.attributes) == told.attributes
     assert (record.event_name, record.timestamp) == (event.name, event.timestamp)
 
 
@@ -151,7 +137,7 @@ def test_the_record_is_in_the_span_s_context(
     """Trace, span and flags are those of the span that it is told with, not of the one that is current here."""
     span = tracer.start_span("training")
     with tracer.start_as_current_span("of this thread"):
-        LogSink(provider).on_transition(transition(), span)
+        LogSink(provider).on_alert(alert(span=span))
     span.end()
     record, context = emitted(exporter).log_record, span.get_span_context()
     assert (record.trace_id, record.span_id) == (context.trace_id, context.span_id)
@@ -163,7 +149,7 @@ def test_without_a_span_the_record_is_in_no_context(
 ) -> None:
     """Even where some span is current on the thread that tells: it is not the training's."""
     with tracer.start_as_current_span("of this thread"):
-        LogSink(provider).on_transition(transition(), None)
+        LogSink(provider).on_alert(alert())
     record = emitted(exporter).log_record
     assert not record.trace_id
     assert not record.span_id
@@ -171,7 +157,7 @@ def test_without_a_span_the_record_is_in_no_context(
 
 def test_without_a_provider_nothing_happens(unset: None, caplog: pytest.LogCaptureFixture) -> None:
     """No error, no record, no warning."""
-    LogSink().on_transition(transition(), None)
+    LogSink().on_alert(alert())
     assert caplog.records == []
 
 
@@ -180,9 +166,9 @@ def test_a_provider_set_late_is_told_from_then_on(
 ) -> None:
     """`instrument()` may come before the SDK's set-up."""
     sink = LogSink()
-    sink.on_transition(transition(), None)
+    sink.on_alert(alert())
     logs.set_logger_provider(provider)
-    sink.on_transition(transition(state=State.RESOLVED), None)
+    sink.on_alert(alert(State.RESOLVED))
     assert (emitted(exporter).log_record.attributes or {})["hwmetrics.alert.state"] == "resolved"
 
 
@@ -194,6 +180,6 @@ def test_a_provider_that_was_given_is_told_and_the_global_one_is_not(
     other = LoggerProvider()
     other.add_log_record_processor(SimpleLogRecordProcessor(elsewhere))
     logs.set_logger_provider(provider)
-    LogSink(other).on_transition(transition(), None)
+    LogSink(other).on_alert(alert())
     assert len(elsewhere.get_finished_logs()) == 1
     assert exporter.get_finished_logs() == ()

@@ -3,56 +3,95 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 
-from opentelemetry.trace import Span
-
 from otel_hwmetrics._guard import faults, guard
-from otel_hwmetrics.alerts.engine import Transition
-from otel_hwmetrics.sinks.base import Sink
+from otel_hwmetrics.sinks.base import Alert, Sink
 
 WAITING = 1000
-"""Most transitions that wait for the sink; more are dropped, and counted as internal errors."""
+"""Most alerts that wait for the sink; more are dropped, and counted as internal errors."""
 
 
 class Background:
-    """Passes transitions on to another sink, on a daemon thread of its own that starts with the first of them."""
+    """Passes alerts on to other sinks, on a daemon thread of its own that starts with the first of them.
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._queue: queue.Queue[tuple[Transition, Span | None] | None] = queue.Queue(WAITING)
+    Args:
+        name: What it is called, in the thread's name and where it is counted what was dropped.
+        sinks: Who is told, one after the other, and may take their time.
+    """
+
+    def __init__(self, name: str, *sinks: Sink) -> None:
+        self._name = name
+        self._sinks = sinks
+        self._waiting: queue.SimpleQueue[Alert | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._closed: threading.Thread | None = None
+        self._changing = threading.RLock()  # a callback may close it before who started its thread knows of that
 
-    def on_transition(self, transition: Transition, span: Span | None) -> None:
-        """Take one transition; never waits."""
-        if self._thread is None:
-            thread = threading.Thread(target=self._run, name="hwmetrics-alerts", daemon=True)
-            thread.start()  # may be refused, where a cgroup limits threads: the next transition tries again
-            self._thread = thread
-        try:
-            self._queue.put_nowait((transition, span))
-        except queue.Full:
-            self._drop()
+    def on_alert(self, alert: Alert) -> None:
+        """Take one alert; never waits.
+
+        Raises:
+            RuntimeError: The thread is refused, where a cgroup limits threads; the next alert tries again, and this one
+                waits for that.
+        """
+        with self._changing:
+            if self._waiting.qsize() >= WAITING:
+                self._drop(1)
+            else:
+                self._waiting.put(alert)
+            if self._thread is None:
+                name = f"hwmetrics-{self._name}"
+                thread = threading.Thread(target=self._run, args=(self._waiting,), name=name, daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def close(self) -> None:
+        """Have what waits passed on, and the thread end with that. Never waits; the next alert starts another thread."""
+        with self._changing:
+            waiting, self._waiting = self._waiting, queue.SimpleQueue()
+            thread, self._thread = self._thread, None
+        if thread is None:
+            self._drop(waiting.qsize())  # it was refused until now
+            return
+        waiting.put(None)
+        self._closed = thread
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread's end after `close`, ``timeout`` seconds at most; later it ends when the sink lets it.
+
+        On that very thread, where a callback calls this, it is nothing.
+        """
+        thread, self._closed = self._closed, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(max(0.0, timeout))
 
     def stop(self, timeout: float) -> None:
-        """Let what waits be passed on and end the thread; after ``timeout`` seconds it ends when the sink lets it."""
-        if self._thread is None:
-            return
-        try:
-            self._queue.put(None, timeout=timeout)
-        except queue.Full:
-            with contextlib.suppress(queue.Empty):  # it may have let go just now
-                self._queue.get_nowait()
-                self._drop()
-            self._queue.put_nowait(None)
-        self._thread.join(timeout)
+        """`close` and `join`."""
+        self.close()
+        self.join(timeout)
 
-    def _drop(self) -> None:
-        faults[f"{type(self._sink).__name__} is behind"] += 1
+    def _drop(self, alerts: int) -> None:
+        if alerts:
+            faults[f"{self._name} are behind with alerts"] += alerts
 
-    def _run(self) -> None:
-        while (waiting := self._queue.get()) is not None:
-            with guard(f"telling {type(self._sink).__name__} of an alert"):
-                self._sink.on_transition(*waiting)
+    def _run(self, waiting: queue.SimpleQueue[Alert | None]) -> None:
+        while (alert := waiting.get()) is not None:
+            for sink in self._sinks:
+                with guard(f"telling {type(sink).__name__} of an alert"):
+                    _tell(sink, alert)
+
+
+def _tell(sink: Sink, alert: Alert) -> None:
+    """Tell a sink of an alert; a way out of the program becomes an error: on a thread it would end that, and say nothing.
+
+    Raises:
+        RuntimeError: It called for the end of the program, as `sys.exit` does.
+    """
+    try:
+        sink.on_alert(alert)
+    except Exception:
+        raise
+    except BaseException as end:
+        raise RuntimeError(f"{type(end).__name__} on a thread of its own ends nothing") from end

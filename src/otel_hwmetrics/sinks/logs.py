@@ -12,13 +12,12 @@ from __future__ import annotations
 # The logs API is stable in all but its underscore: https://github.com/open-telemetry/community/issues/1751
 from opentelemetry._logs import LoggerProvider, SeverityNumber, get_logger_provider
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
 from otel_hwmetrics import __version__
-from otel_hwmetrics.alerts.conditions import Severity, State
-from otel_hwmetrics.alerts.engine import Transition
+from otel_hwmetrics.alerts.rule import Severity, State
 from otel_hwmetrics.catalog import SCHEMA_URL, own
-from otel_hwmetrics.sinks.base import event_attributes
+from otel_hwmetrics.sinks.base import Alert
 
 _SEVERITY_NUMBER = {
     Severity.INFO: SeverityNumber.INFO,
@@ -28,23 +27,24 @@ _SEVERITY_NUMBER = {
 
 
 class LogSink:
-    """Emits each transition to the logger provider; costs nothing where there is none."""
+    """Emits each alert to the logger provider; costs nothing where there is none."""
 
     def __init__(self, logger_provider: LoggerProvider | None = None) -> None:
         """Args: logger_provider: The global one at the time of each alert if not given, so it may be set late."""
         self._provider = logger_provider
 
-    def on_transition(self, transition: Transition, span: Span | None) -> None:
+    def on_alert(self, alert: Alert) -> None:
         """Emit one log record, in the context of the span if there is one."""
         provider = self._provider or get_logger_provider()
         logger = provider.get_logger("otel_hwmetrics", __version__, SCHEMA_URL)
-        resolved = transition.state is State.RESOLVED
+        resolved = alert.state is State.RESOLVED
         logger.emit(
-            timestamp=transition.time_unix_nano,
+            timestamp=alert.time_unix_nano,
             # Never an empty context: the SDK would take whatever is current on this thread of ours for it.
-            context=set_span_in_context(INVALID_SPAN if span is None else span, Context()),
-            severity_number=SeverityNumber.INFO if resolved else _SEVERITY_NUMBER[transition.rule.severity],
-            body=transition.message,
-            attributes=event_attributes(transition),
+            context=set_span_in_context(INVALID_SPAN if alert.span is None else alert.span, Context()),
+            severity_number=SeverityNumber.INFO if resolved else _SEVERITY_NUMBER[alert.severity],
+            severity_text=alert.severity.value,
+            body=alert.message,
+            attributes=alert.attributes,
             event_name=own.ALERT_EVENT,
         )
