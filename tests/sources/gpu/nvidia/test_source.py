@@ -217,14 +217,13 @@ def test_a_lost_gpu_is_failed_and_comes_back_by_itself() -> None:
         assert values(batch, 1)[health.STATUS, "ok"] == 1
 
 
-def test_while_a_call_hangs_its_gpus_are_failed_and_xids_still_leave() -> None:
+def test_while_a_call_hangs_xids_still_leave() -> None:
     """What the driver told of by itself matters most when it has stopped to answer."""
     with machines.opened(BUSY) as machine:
         wait_until_listening(machine)
         machine.nvml.xid(79)
         heard(machine, 1)
         told = list(machine.source.aside(hangs=True))
-    assert {r.attributes[health.HW_STATE]: r.value for r in told if r.metric is health.STATUS}["failed"] == 1
     assert [r.value for r in told if r.attributes.get(health.XID) == 79] == [1]
 
 

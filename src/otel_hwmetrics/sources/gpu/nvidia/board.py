@@ -53,6 +53,7 @@ class Board:
         self.gpu = gpu
         self.phase = phase
         self.lost = False
+        self._current = HwStateValues.OK
         self._clock = clock
         self._gpm = Gpm(gpu, self._counted)
         readers = READERS if gpu.instance is None else INSTANCE_READERS
@@ -99,11 +100,21 @@ class Board:
             self.lost = bool(self._silent & own.lost.keys())
             batch.readings += self._status(HwStateValues.FAILED)
 
-    def failed(self) -> Iterator[Reading]:
-        """Its status while it hangs. May be called by another thread than the one that is in the driver."""
-        return self._status(HwStateValues.FAILED)
+    def unheard(self, *, failed: bool) -> Iterator[Reading]:
+        """Its status while a call into the driver hangs. May be called by another thread than the one that is in there.
+
+        Args:
+            failed: Whether that is for so long that it counts as failed. One that failed before it hung is so at once.
+        """
+        gone = failed or self._current is HwStateValues.FAILED
+        return self._told(HwStateValues.FAILED if gone else HwStateValues.DEGRADED)
 
     def _status(self, current: HwStateValues) -> Iterator[Reading]:
+        """Note how it is, and tell it."""
+        self._current = current
+        return self._told(current)
+
+    def _told(self, current: HwStateValues) -> Iterator[Reading]:
         """A reading for each state that the device can be in; a MIG instance's is its GPU's."""
         if self.gpu.instance is None:
             at = self._clock()

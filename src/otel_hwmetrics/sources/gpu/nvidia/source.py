@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -33,6 +33,9 @@ LONGEST_PAUSE: Final = 30.0
 
 RELEASE_TIMEOUT: Final = 0.2
 """Seconds that starting NVML anew waits for the thread that hears of events; the next attempt finds it gone."""
+HUNG_FOR: Final = 60.0
+"""Seconds for which a call into the driver may hang before its GPUs count as failed: the driver has one lock for all of them,
+and another monitor, or the creation of a context on eight GPUs, may hold that for some ten seconds at a time."""
 COUNTED_ELSEWHERE: Final = {"single_bit_ecc", "double_bit_ecc", "single_bit_ecc_storm"}
 """Events of which the GPU itself keeps count, over its whole life."""
 
@@ -83,6 +86,7 @@ class NvidiaSource(Source):
         self._unopened = False
         self._left_out: set[int] = set()
         self._meet_again_at = 0.0
+        self._hung_since: float | None = None
 
     def open(self) -> None:
         """Load NVML and meet the GPUs. Without persistence mode the driver may take seconds over this.
@@ -138,10 +142,11 @@ class NvidiaSource(Source):
             _logger.warning("%s answers again", board.gpu.identity.name)
 
     def aside(self, *, hangs: bool) -> Iterable[Reading]:
-        """What the driver told of by itself, and that the GPUs are failed while a call into it hangs."""
+        """What the driver told of by itself, and how the GPUs are while a call into it hangs: degraded, and later failed."""
         if hangs:
-            for board in tuple(self._boards):
-                yield from board.failed()
+            yield from self._while_it_hangs()
+        else:
+            self._hung_since = None
         counts: Counter[Key] = Counter()
         watch = self._watch
         for (uuid, kind, code), count in (watch.counts() if watch is not None else {}).items():
@@ -154,6 +159,13 @@ class NvidiaSource(Source):
             if series is not None:
                 self._heard[key] = series
                 yield Reading(series, count, at)
+
+    def _while_it_hangs(self) -> Iterator[Reading]:
+        now = self._clock()
+        if self._hung_since is None:
+            self._hung_since = now
+        for board in tuple(self._boards):
+            yield from board.unheard(failed=now - self._hung_since >= HUNG_FOR)
 
     def _series(self, uuid: str, kind: str, code: int | None) -> Series | None:
         for board in self._boards:
