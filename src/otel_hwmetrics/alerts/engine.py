@@ -1,153 +1,77 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state machine: unknown, inactive, pending, firing, resolved, for each rule and device.
+"""Judging snapshots: every rule on every subject, one snapshot after the other.
 
-Modelled on Prometheus' alerting rules
-(https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/), with three answers to every question:
-the condition holds, it does not, there is no reading. Without a reading a firing alert goes on firing (a GPU that
-fell off the bus did not cool down), and the clock of a pending one stands still: "for 60 s" means 60 s of evidence, and
-a sample that came without its GPU is none, against it neither. A gap longer than that starts it over.
+Time and data are arguments, and the only memory is that of the alerts and of the conditions' watchers; so a rule is
+tested by a story, series in and transitions out. The state machine itself is in `otel_hwmetrics.alerts.instance`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
-from otel_hwmetrics.alerts.conditions import Rule, State, Subject
-from otel_hwmetrics.catalog import gpu, own
-from otel_hwmetrics.model import Attribute, Reading, Series, Snapshot, Unit, Window
+from otel_hwmetrics._guard import guard
+from otel_hwmetrics.alerts.adaptive import watcher_of
+from otel_hwmetrics.alerts.conditions import Finding, Totals, Watcher
+from otel_hwmetrics.alerts.instance import Instance, Moment
+from otel_hwmetrics.alerts.rule import Rule, State
+from otel_hwmetrics.alerts.subjects import HOST, MOST_SUBJECTS, Subject
+from otel_hwmetrics.alerts.tally import Tally
+from otel_hwmetrics.alerts.transition import Transition
+from otel_hwmetrics.catalog import training
+from otel_hwmetrics.model import Attribute, Reading, Snapshot
 
-JITTER = 0.05
-"""Share of a sample's window, or of "for" where that is shorter, by which evidence may be short: samples come some
-milliseconds early or late, and "for 5 s" at one a second means the sample 5 s on, not the sixth."""
+STOPPED = 5.0
+"""How many times as long as those before it a window is in which the job was stopped or the machine slept."""
+WINDOWS = 8
+"""So many before it: on demand the machine is looked at several times at once, and then not for a minute."""
+LONGEST_PHASE = 3600.0
+"""Seconds for which a phase silences rules: what goes on for longer may hang in it."""
 
-_TOLD = (State.FIRING, State.RESOLVED)
-
-
-@dataclass(frozen=True)
-class Transition:
-    """One alert's step from one state to another.
-
-    Attributes:
-        rule: Which rule.
-        subject: On which device.
-        before: The state left.
-        state: The state entered.
-        value: What was read, in the condition's unit; None when the step is due to no reading.
-        time_unix_nano: When, by the wall clock.
-        duration: Entering firing: seconds that the condition has held. Entering resolved: seconds that it fired.
-    """
-
-    rule: Rule
-    subject: Subject
-    before: State
-    state: State
-    value: float | None
-    time_unix_nano: int
-    duration: float
-
-    @property
-    def told(self) -> bool:
-        """Whether people are told of it: it began to fire, or was resolved."""
-        return self.state in _TOLD
-
-    @property
-    def message(self) -> str:
-        """For people: what is the case, and while it fires what to do about it."""
-        rule, resolved = self.rule, self.state is State.RESOLVED
-        unit = rule.condition.unit
-        threshold = _show(rule.threshold, unit)
-        text = rule.message.format(
-            device=self.subject.attributes.get(gpu.HW_NAME, self.subject.key),
-            value=_show(self.value, unit),
-            threshold=threshold,
-            beyond=f"{'no longer ' if resolved else ''}{rule.side.value} {threshold}",
-        )
-        return f"Resolved after {self.duration:.0f} s: {text}" if resolved else f"{text} {rule.advice}".rstrip()
+_NO_TOTALS: Totals = MappingProxyType({})
 
 
-def _show(value: float | None, unit: Unit) -> str:
-    if value is None:
-        return "?"
-    if unit is Unit.RATIO:
-        return f"{value:.0%}"
-    if unit is Unit.CELSIUS:
-        return f"{value:.0f} °C"
-    return f"{value:g} {unit.value}"
+class _Seat:
+    """A rule at work: who looks for it, and how it stands on each subject."""
 
+    __slots__ = ("instances", "judging", "rule", "watcher")
 
-class _Instance:
-    """One rule on one device."""
-
-    __slots__ = ("_blind", "_seen", "_series", "rule", "since", "state", "subject")
-
-    def __init__(self, rule: Rule, subject: Subject) -> None:
+    def __init__(self, rule: Rule, watcher: Watcher) -> None:
         self.rule = rule
-        self.subject = subject
-        self.state = State.UNKNOWN
-        self.since = 0.0  # pending: now, less the evidence; firing: when it began
-        self._seen = 0.0  # when it was read last
-        self._blind = False  # whether that was not the last look
-        common: dict[str, Attribute] = {
-            own.ALERT_RULE: rule.name,
-            own.ALERT_SEVERITY: rule.severity.value,
-            **{key: subject.attributes[key] for key in (gpu.HW_ID, gpu.GPU_INDEX) if key in subject.attributes},
-        }
-        self._series = {
-            state: Series(own.ALERT_ACTIVE, {**common, own.ALERT_STATE: state.value})
-            for state in (State.PENDING, State.FIRING)
-        }
+        self.watcher = watcher
+        self.instances: dict[str, Instance] = {}
+        self.judging = guard(f"judging the rule {rule.name}")  # a fault in one takes nothing from the others
 
-    def next(self, value: float | None, window: Window) -> Iterator[State]:
-        """The states that follow from a value, one after the other; none when nothing changes."""
-        now = window.end
-        if value is None:
-            patient = self.state is State.PENDING and now - self._seen <= self.rule.for_seconds
-            if not patient and self.state not in (State.FIRING, State.UNKNOWN):
-                yield State.UNKNOWN
-            self._blind = True
-            return
-        if self._blind and self.state is State.PENDING:
-            self.since += now - self._seen
-        self._seen, self._blind = now, False
-        if self.state is State.FIRING:
-            if self.rule.clears(value):
-                yield State.RESOLVED
-            return
-        if not self.rule.holds(value):
-            if self.state is not State.INACTIVE:
-                yield State.INACTIVE
-            return
-        if self.state is not State.PENDING:
-            yield State.PENDING
-        enough = self.rule.for_seconds - JITTER * min(window.seconds, self.rule.for_seconds)
-        if now - self.since >= enough:
-            yield State.FIRING
-
-    def active(self, at: float) -> Iterator[Reading]:
-        if self.state is not State.UNKNOWN:
-            for state, series in self._series.items():
-                yield Reading(series, int(self.state is state), at)
+    def fires_on(self, subject: Subject) -> bool:
+        """Whether it fires on this subject, on a part of it, or on what it is a part of: a device, and always the host."""
+        wholes = (subject.key, subject.whole, HOST.key)
+        return any(
+            instance.state is State.FIRING
+            and (instance.subject.key in wholes or (subject.key != HOST.key and instance.subject.whole == subject.key))
+            for instance in self.instances.values()
+        )
 
 
 class Engine:
-    """Walks every rule over every snapshot. Used by one thread at a time; its only memory is the alerts' states."""
+    """Walks every rule over every snapshot. Used by one thread at a time.
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self._instances: dict[Rule, dict[str, _Instance]] = {rule: {} for rule in rules}
-        self._entered = {(rule.name, state): 0 for rule in rules for state in _TOLD}
-        self._counters = {
-            (rule.name, state): Series(
-                own.ALERT_TRANSITIONS,
-                {
-                    own.ALERT_RULE: rule.name,
-                    own.ALERT_SEVERITY: rule.severity.value,
-                    own.ALERT_STATE: state.value,
-                },
-            )
-            for rule in rules
-            for state in _TOLD
-        }
+    Args:
+        rules: In the order in which they are told of, but that a rule comes after those that silence it.
+        totals: Where counters stand before the first snapshot, if not at 0.
+
+    Raises:
+        ValueError: Rules silence each other in a circle, or two have one name.
+    """
+
+    def __init__(self, rules: Sequence[Rule], totals: Totals = _NO_TOTALS) -> None:
+        self._seats = {rule.name: _Seat(rule, watcher_of(rule, totals)) for rule in in_order(rules)}
+        self._tally = Tally(rules)
+        self._windows: deque[float] = deque([math.inf] * WINDOWS, WINDOWS)  # of the last snapshots, in seconds
+        self._phases: dict[Attribute, float] = {}  # since when each is on
+        self.passed_over = 0
+        """How often a subject was not judged, since its rule had enough of them."""
 
     def evaluate(self, snapshot: Snapshot) -> list[Transition]:
         """Judge one snapshot; snapshots come in the order of their time.
@@ -155,32 +79,108 @@ class Engine:
         Returns:
             Every step that was made, pending and unknown ones too, rule by rule.
         """
+        now, window = snapshot.window.end, snapshot.window.seconds
+        phases = self._silencing(snapshot, now)
+        stopped = window > STOPPED * max(self._windows)
+        self._windows.append(window)
         steps: list[Transition] = []
-        for rule, instances in self._instances.items():
-            values = rule.condition.values(snapshot)
-            for subject in values:
-                if subject.key not in instances:
-                    instances[subject.key] = _Instance(rule, subject)
-            for instance in instances.values():
-                steps += self._walk(instance, values.get(instance.subject), snapshot)
+        for seat in self._seats.values():
+            moment = Moment(now, window, stopped, not phases.isdisjoint(seat.rule.silent_in))
+            with seat.judging:
+                self._judge(seat, snapshot, moment, steps)
         return steps
 
-    def _walk(self, instance: _Instance, value: float | None, snapshot: Snapshot) -> Iterator[Transition]:
-        now = snapshot.window.end
-        for state in instance.next(value, snapshot.window):
-            before, since = instance.state, instance.since
-            instance.state = state
-            if state in (State.PENDING, State.FIRING):
-                instance.since = now
-            if state in _TOLD:
-                self._entered[instance.rule.name, state] += 1
-            duration = now - since if state in _TOLD else 0.0
-            yield Transition(instance.rule, instance.subject, before, state, value, snapshot.time_unix_nano, duration)
+    def _judge(self, seat: _Seat, snapshot: Snapshot, moment: Moment, steps: list[Transition]) -> None:
+        """One rule on all of its subjects; the steps are added to those that there are."""
+        findings = seat.watcher.look(snapshot)
+        self._meet(seat, findings, moment.now)
+        for instance in seat.instances.values():
+            finding = findings.get(instance.subject)
+            if instance.rests(finding):
+                continue
+            if instance.state is State.FIRING:
+                self._tally.lasted(seat.rule, moment.window)
+            inhibited = moment._replace(inhibitor=self._inhibitor(instance))
+            steps += self._walk(instance, finding, inhibited, snapshot.time_unix_nano)
+
+    def _silencing(self, snapshot: Snapshot, now: float) -> frozenset[Attribute]:
+        """The phases that the training is in, but for those that last too long."""
+        on = {reading.attributes[training.PHASE_NAME] for reading in snapshot.of(training.PHASE) if reading.value}
+        self._phases = {phase: self._phases.get(phase, now) for phase in on}
+        return frozenset(phase for phase, since in self._phases.items() if now - since < LONGEST_PHASE)
+
+    def _meet(self, seat: _Seat, findings: Mapping[Subject, Finding], now: float) -> None:
+        for subject in findings:
+            if subject.key not in seat.instances:
+                if len(seat.instances) >= MOST_SUBJECTS:
+                    self.passed_over += 1
+                else:
+                    seat.instances[subject.key] = Instance(seat.rule, subject, now)
+
+    def _inhibitor(self, instance: Instance) -> str:
+        names = instance.rule.inhibited_by
+        return (
+            next((name for name in names if name in self._seats and self._fires(name, instance)), "") if names else ""
+        )
+
+    def _fires(self, name: str, instance: Instance) -> bool:
+        return self._seats[name].fires_on(instance.subject)
+
+    def _walk(
+        self, instance: Instance, finding: Finding | None, moment: Moment, time_unix_nano: int
+    ) -> Iterator[Transition]:
+        before = instance.state
+        for step in instance.steps(finding, moment):
+            transition = Transition(
+                instance.rule,
+                instance.subject,
+                before,
+                step.state,
+                finding,
+                time_unix_nano,
+                step.duration,
+                instance.peak,
+                step.superseded_by,
+            )
+            self._tally.made(transition)
+            yield transition
+            before = step.state
 
     def readings(self, at: float) -> Iterator[Reading]:
         """How every alert stands, as readings of ``hwmetrics.alert.*``."""
-        for instances in self._instances.values():
-            for instance in instances.values():
-                yield from instance.active(at)
-        for key, series in self._counters.items():
-            yield Reading(series, self._entered[key], at)
+        for seat in self._seats.values():
+            for instance in seat.instances.values():
+                yield from self._tally.standing(instance, at)
+        yield from self._tally.counted(at)
+
+    def judged(self, rule: str) -> bool:
+        """Whether a rule, by its name, ever found something to judge."""
+        return rule in self._seats and bool(self._seats[rule].instances)
+
+    @property
+    def firing(self) -> list[Instance]:
+        """The alerts that fire now, the worst first."""
+        every = [
+            each for seat in self._seats.values() for each in seat.instances.values() if each.state is State.FIRING
+        ]
+        return sorted(every, key=lambda instance: -instance.rule.severity.rank)
+
+
+def in_order(rules: Iterable[Rule]) -> list[Rule]:
+    """The rules, each after those that silence it; else as they come.
+
+    Raises:
+        ValueError: They silence each other in a circle, or two have one name.
+    """
+    waiting = {rule.name: rule for rule in rules}
+    if len(waiting) != len(list(rules)):
+        raise ValueError("two rules have one name")
+    ordered: list[Rule] = []
+    while waiting:
+        free = [rule for rule in waiting.values() if not set(rule.inhibited_by) & set(waiting)]
+        if not free:
+            raise ValueError(f"these rules silence each other: {', '.join(waiting)}")
+        ordered += free
+        for rule in free:
+            del waiting[rule.name]
+    return ordered
