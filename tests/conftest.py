@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 
-# Before anything of ours is imported, and for the subprocesses of tests, too: the guard hides nothing from tests.
+# Before anything of ours is imported, and for the subprocesses of tests, too: the guard hides nothing from tests, and what
+# is recorded does not go to where the user's own recordings are.
 os.environ["OTEL_PYTHON_HWMETRICS_LOUD"] = "1"
+_STATE = tempfile.mkdtemp(prefix="hwmetrics-tests-")
+os.environ["XDG_STATE_HOME"] = _STATE
 
 import otel_hwmetrics
 from otel_hwmetrics._guard import faults
@@ -31,6 +36,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Remember what was skipped."""
     if report.skipped:
         _skipped.append(report.nodeid)
+
+
+def pytest_unconfigure() -> None:
+    """Remove what was recorded."""
+    shutil.rmtree(_STATE, ignore_errors=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

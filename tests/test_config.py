@@ -48,7 +48,7 @@ ALLOWED = {
     "alert_spans": "all, none, or a list of words in names of spans and of attributes, key=value, where either may be a "
     "pattern",
     "alert_span_events": "a whole number from 0 to 128",
-    "notify": "a list of Apprise addresses (slack://…, mailto://…), in a text with spaces between",
+    "notify": "a list of Apprise addresses (slack://…, mailto://…), or one text of them, separated by spaces",
     "notify_severity": SEVERITIES,
     "notify_group_wait": "seconds, a number >= 0, or as 5m",
     "notify_per_hour": "a whole number from 1 to 3600",

@@ -84,6 +84,7 @@ NOT_ON_EVERY_MACHINE = (
         "hwmetrics.pressure.",
     ),  # a cgroup of its own; a kernel that counts pressure
     *("hwmetrics.torch.", "hwmetrics.jax.", "hwmetrics.dataset."),  # a framework at work on a device; a data set
+    "hwmetrics.training.",  # a job that tells its steps
     *("system.disk.", "hwmetrics.system.disk.", "system.network.", "hwmetrics.system.network."),  # disks and interfaces
     *("system.cpu.frequency", "hw.fan.", "process.unix.", "process.open_file", "hwmetrics.process.memory."),
     *("hwmetrics.gpu.process.sm.", "hwmetrics.gpu.memory.remap", "hwmetrics.tree.memory.pss", "system.paging."),
@@ -106,7 +107,8 @@ def test_instrument_needs_no_arguments_and_gives_every_metric_of_the_machine(gpu
                 found |= collect(reader)
         assert set(found) <= wanted
         absent = {name for name in wanted - set(found) if not name.startswith(NOT_ON_EVERY_MACHINE)}
-        assert absent <= {"hwmetrics.source.readings.lost", "hwmetrics.internal.errors"}  # nothing went wrong
+        nothing_went_wrong = ("hwmetrics.source.readings.lost", "hwmetrics.internal.errors", "hwmetrics.alert.")
+        assert {name for name in absent if not name.startswith(nothing_went_wrong)} == set()
 
 
 def test_uninstrument_shows_nothing_and_instrument_shows_one_set_again(gpus: FakeNvml) -> None:
@@ -329,7 +331,10 @@ def test_one_nvml_call_sequence_a_device_and_cycle(gpus: FakeNvml, monkeypatch: 
         cycle()
     functions = {function for function, _ in once}
     assert once == {(function, gpu): 1 for function in functions for gpu in (0, 1)}
-    assert {key: count for key, count in gpus.calls.items() if key in once} == dict.fromkeys(once, 2)
+    # The figure of the moment is asked for where the driver's ring has nothing new: not if the cycle was slow.
+    again = {key: count for key, count in gpus.calls.items() if count != 2 and key in once}
+    assert set(again) <= {("nvmlDeviceGetUtilizationRates", gpu) for gpu in (0, 1)}
+    assert set(again.values()) <= {1}
 
 
 def test_a_gpu_that_hangs_leaves_the_export_on_time_and_the_host_in_it(gpus: FakeNvml) -> None:

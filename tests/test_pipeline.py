@@ -11,76 +11,19 @@ from collections.abc import Iterator
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import otel_hwmetrics as hw
-from otel_hwmetrics.config import Config
 from otel_hwmetrics.model import Series
-from otel_hwmetrics.pipeline import Pipeline
-from otel_hwmetrics.testing import FakeGpu, FakeNvml, ManualClock
+from otel_hwmetrics.sinks.logs import LogSink
+from otel_hwmetrics.testing import FakeGpu
 from otel_hwmetrics.windows import Point
-
-
-class World:
-    """A pipeline whose time is ours: nothing happens but by `advance`."""
-
-    def __init__(self, gpus: list[FakeGpu], **options: object) -> None:
-        self.clock = ManualClock(start=1000.0)
-        self.nvml = FakeNvml(gpus, clock=self.clock)
-        self.spans, self.reader = InMemorySpanExporter(), InMemoryMetricReader()
-        self.records = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
-        self.tracer_provider, logger_provider = TracerProvider(), LoggerProvider()
-        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.spans))
-        logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self.records))
-        self.nvml.install()
-        self.pipeline = Pipeline(
-            Config(sample_interval=0, source_timeout=10.0, **options),  # type: ignore[arg-type]
-            meter_provider=MeterProvider([self.reader]),
-            tracer_provider=self.tracer_provider,
-            logger_provider=logger_provider,
-            clock=self.clock,
-        )
-        self.pipeline.start()
-        assert self.pipeline.sampler.fresh(20) is not None  # its own first look is over; from here on only `advance`
-
-    def advance(self, seconds: int) -> None:
-        """Let time pass, with a sample every second, judged and told."""
-        for _ in range(seconds):
-            self.clock.advance(1)
-            self.pipeline.sampler.sample()
-            self.pipeline.tell()
-        self.pipeline._logs.stop(20)
-        self.pipeline._logs._thread = None
-
-    def events(self) -> list[tuple[str, int, str, str]]:
-        """Every alert event that was exported: span, seconds since the start, rule, state."""
-        return [
-            (
-                span.name,
-                round((event.timestamp - self.clock.time_ns()) / 1e9 + self.clock.monotonic() - 1000),
-                str((event.attributes or {})["hwmetrics.alert.rule"]),
-                str((event.attributes or {})["hwmetrics.alert.state"]),
-            )
-            for span in self.spans.get_finished_spans()
-            for event in span.events
-        ]
-
-    def close(self) -> None:
-        """End it."""
-        self.pipeline.stop()
-        self.nvml.uninstall()
+from worlds import World
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
     """One GPU that is hot from second 20 to 40; alerts on heat after 5 s."""
-    heat = [(0.0, 60.0), (19.5, 60.0), (20.0, 90.0), (40.0, 90.0), (40.5, 60.0)]
+    heat = [(0.0, 60.0), (19.5, 60.0), (20.0, 84.0), (40.0, 84.0), (40.5, 60.0)]
     made = World([FakeGpu(temperature=heat, utilization=0.9)])
     yield made
     made.close()
@@ -103,7 +46,7 @@ def test_the_log_says_the_same_in_the_same_span(world: World) -> None:
     fired, resolved = (record.log_record for record in world.records.get_finished_logs())
     assert (fired.span_id, fired.event_name) == (span.get_span_context().span_id, "hwmetrics.alert")
     assert not resolved.span_id
-    assert "Resolved after 16 s" in str(resolved.body)
+    assert "Resolved after 16 s, at worst 84 °C" in str(resolved.body)
 
 
 def test_the_metric_follows_the_alert(world: World) -> None:
@@ -119,7 +62,7 @@ def test_the_metric_follows_the_alert(world: World) -> None:
         if not seen or seen[-1][1] != states:
             seen.append((second, states))
     assert seen == [
-        (1, {"pending": 0, "firing": 0}),
+        (1, {}),
         (20, {"pending": 1, "firing": 0}),
         (25, {"pending": 0, "firing": 1}),
         (41, {"pending": 0, "firing": 0}),
@@ -158,7 +101,7 @@ def test_a_backend_that_blocks_holds_no_sample_up(world: World, monkeypatch: pyt
         entered.set()
         assert blocked.wait(20)
 
-    monkeypatch.setattr(world.pipeline._logs._sink, "on_transition", wait)
+    monkeypatch.setattr(LogSink, "on_alert", wait)
     with hw.training_span("epoch", tracer_provider=world.tracer_provider) as span:
         for _ in range(30):
             world.clock.advance(1)

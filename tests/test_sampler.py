@@ -139,6 +139,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.judged: list[Snapshot] = []
+        self.glanced: list[Snapshot] = []
         self.told = threading.Semaphore(0)
 
     def judge(self, snapshot: Snapshot) -> None:
@@ -148,6 +149,10 @@ class Recorder:
     def readings(self, at: float) -> Iterable[Reading]:
         """One, to be found in the sample."""
         yield Reading(Series(own.ALERT_TRANSITIONS), len(self.judged), at)
+
+    def glance(self, snapshot: Callable[[], Snapshot]) -> None:
+        """Remember what it was of."""
+        self.glanced.append(snapshot())
 
     def tell(self) -> None:
         """Let the test go on."""

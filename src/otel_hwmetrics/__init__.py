@@ -22,37 +22,55 @@ if TYPE_CHECKING:
         HardwareMetricsInstrumentor,
         Instrumentation,
         instrument,
+        profile,
         snapshot,
         uninstrument,
     )
-    from otel_hwmetrics.sinks.spans import training_span, watch
+    from otel_hwmetrics.sinks.base import Alert
+    from otel_hwmetrics.sinks.hooks import off_alert, on_alert
+    from otel_hwmetrics.sinks.tracker import training_span, watch
     from otel_hwmetrics.sources.base import SourceUnavailable
+    from otel_hwmetrics.stepclock import phase, step, steps
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Alert",
     "ConfigError",
     "HardwareMetricsInstrumentor",
     "Instrumentation",
     "SourceUnavailable",
     "__version__",
     "instrument",
+    "off_alert",
+    "on_alert",
+    "phase",
+    "profile",
     "snapshot",
+    "step",
+    "steps",
     "training_span",
     "uninstrument",
     "watch",
 ]
 
 _HOMES = {
+    "Alert": "sinks.base",
     "ConfigError": "config",
     "HardwareMetricsInstrumentor": "instrumentor",
     "Instrumentation": "instrumentor",
     "SourceUnavailable": "sources.base",
     "instrument": "instrumentor",
+    "off_alert": "sinks.hooks",
+    "on_alert": "sinks.hooks",
+    "phase": "stepclock",
+    "profile": "instrumentor",
     "snapshot": "instrumentor",
-    "training_span": "sinks.spans",
+    "step": "stepclock",
+    "steps": "stepclock",
+    "training_span": "sinks.tracker",
     "uninstrument": "instrumentor",
-    "watch": "sinks.spans",
+    "watch": "sinks.tracker",
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import field, make_dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -21,8 +21,11 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from otel_hwmetrics._guard import guard
-from otel_hwmetrics.config import OPTIONS, Config, ConfigError, resolve, unknown_option
+from otel_hwmetrics.alerts.builtin import RULES
+from otel_hwmetrics.alerts.rulebook import rulebook
+from otel_hwmetrics.config import FAMILIES, OPTIONS, Config, ConfigError, flat_options, resolve, unknown_option
 from otel_hwmetrics.pipeline import Pipeline
+from otel_hwmetrics.sinks.profile import checked_steps
 from otel_hwmetrics.sources.base import SourceUnavailable
 
 if TYPE_CHECKING:
@@ -45,12 +48,15 @@ class Providers(NamedTuple):
     logger_provider: LoggerProvider | None = None
 
 
+_DECLARABLE = (*OPTIONS, *(name for rule in RULES for name in flat_options(rule.name)), *FAMILIES)
+
+
 class _Tolerant:
     """Says which options it does not know, rather than failing: SDKs instrument with the defaults after a failure."""
 
     def __init__(self, **options: Any) -> None:
         for name, value in options.items():
-            if name in OPTIONS:
+            if name in _DECLARABLE:
                 setattr(self, name, value)
             else:
                 _logger.error(_PASSED_OVER, unknown_option(name, "in the declarative configuration"))
@@ -58,7 +64,7 @@ class _Tolerant:
 
 Configuration = make_dataclass(
     "Configuration",
-    [(name, Any, field(default=None)) for name in OPTIONS],
+    [(name, Any, field(default=None)) for name in dict.fromkeys(_DECLARABLE)],
     bases=(_Tolerant,),
     init=False,
 )
@@ -86,13 +92,22 @@ class HardwareMetricsInstrumentor(BaseInstrumentor):  # type: ignore[misc] # it 
             return
         with guard("starting"):
             config, errors = resolve(kwargs)
-            for error in errors:
+            for error in (*errors, *more_errors(config)):
                 _logger.error(_PASSED_OVER, error)
             _start_what_can_be(config, providers)
 
     def _uninstrument(self, **_: Any) -> None:
         with guard("stopping"):
             _stop()
+
+
+def more_errors(config: Config) -> Iterator[ConfigError]:
+    """What is wrong with options that only a floor above them can tell: rules, addresses."""
+    yield from rulebook(config).errors
+    if config.notify:
+        from otel_hwmetrics.sinks.notify import check
+
+        yield from map(ConfigError, check(config.notify))
 
 
 def _start_or_say_why_not(config: Config, providers: Providers) -> None:
@@ -191,8 +206,9 @@ def instrument(
         if _pipeline is not None and _pipeline.running and not options and providers == Providers():
             return Instrumentation(_pipeline)
         config, errors = resolve(options)
+        errors += tuple(more_errors(config))
         if errors:
-            raise errors[0] if len(errors) == 1 else ConfigError("; ".join(map(str, errors)))
+            raise errors[0] if len(errors) == 1 else ConfigError("\n".join(map(str, errors)))
         before = _pipeline if _pipeline is not None and _pipeline.running else None
         instrumentor = HardwareMetricsInstrumentor()
         if instrumentor.is_instrumented_by_opentelemetry:
@@ -217,3 +233,25 @@ def snapshot() -> Snapshot | None:
     """The newest look at the machine, by the instrumentation that runs; None when none does or before its first."""
     running = _pipeline
     return running.snapshot if running is not None else None
+
+
+def profile(steps: int = 5) -> str | None:
+    """Have PyTorch profile the next steps of training, once the one that is under way has ended.
+
+    The job has to tell its steps (`otel_hwmetrics.steps`, `otel_hwmetrics.step`). Beside the trace lies a snapshot of the
+    GPU's memory, where the job uses CUDA.
+
+    Args:
+        steps: How many, 1 to 1000; fewer where the loop ends, a checkpoint or an evaluation begins, or after five minutes.
+
+    Returns:
+        Where the trace will be, for https://ui.perfetto.dev; None where there will be none: nothing runs, another
+        profile is under way, PyTorch is not loaded, no step was told yet, or nothing can be written.
+
+    Raises:
+        TypeError: It is no whole number.
+        ValueError: It is less than 1 or more than 1000.
+    """
+    steps = checked_steps(steps)
+    running = _pipeline
+    return running.profile(steps) if running is not None else None

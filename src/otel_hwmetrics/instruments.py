@@ -16,13 +16,18 @@ from functools import partial
 from typing import NamedTuple
 
 from opentelemetry import metrics
+from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
 from otel_hwmetrics import __version__, ranks
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.catalog import METRICS, SCHEMA_URL, process
 from otel_hwmetrics.model import Attribute, Kind, Metric, Snapshot
 from otel_hwmetrics.windows import SHORTEST, Sample, between
+
+NO_SPAN = set_span_in_context(INVALID_SPAN, Context())
+"""A context without a span. An empty one would not do: the SDK takes whatever is current on the thread for it."""
 
 
 class Feed(NamedTuple):
@@ -32,11 +37,13 @@ class Feed(NamedTuple):
         fresh: Gives a sample for this export; None when there is none to be had.
         first: Gives the first sample after `instrument()`, which the first export's window reaches back to.
         shown: The names of the metrics that are exported; None for all.
+        context: Gives the context of the exemplars of one collection.
     """
 
     fresh: Callable[[], Sample | None]
     first: Callable[[], Sample | None]
     shown: frozenset[str] | None = None
+    context: Callable[[], Context] = lambda: NO_SPAN
 
 
 _OF_THIS_PROCESS = {metric.name for metric in process.METRICS}
@@ -59,6 +66,7 @@ class Collections:
         self._recent: deque[Sample] = deque(maxlen=8)  # the newest first
         self._last_of: weakref.WeakKeyDictionary[threading.Thread, Sample] = weakref.WeakKeyDictionary()
         self._begun = False
+        self.context = NO_SPAN  # of the collection that is under way
 
     def snapshot_for(self, metric: Metric) -> Snapshot | None:
         """The snapshot of the collection that asks for this metric. Called under the SDK's lock."""
@@ -66,6 +74,7 @@ class Collections:
             self._begun = True
             self._served.clear()
             self._snapshot = self._collect()
+            self.context = self._feed.context()
         self._served.add(metric.name)
         return self._snapshot
 
@@ -118,14 +127,14 @@ class Instruments:
             with guard(f"showing {metric.name}"):
                 snapshot = collections.snapshot_for(metric)
                 if snapshot is not None:
-                    observations = list(self._format(metric, snapshot))
+                    observations = list(self._format(metric, snapshot, collections.context))
         return observations
 
-    def _format(self, metric: Metric, snapshot: Snapshot) -> Iterable[Observation]:
+    def _format(self, metric: Metric, snapshot: Snapshot, context: Context) -> Iterable[Observation]:
         extra = self._process_identity() if metric.name in _OF_THIS_PROCESS else {}
         for reading in snapshot.of(metric):
             value = round(reading.value) if metric.integer else float(reading.value)
-            yield Observation(value, {**reading.attributes, **extra})
+            yield Observation(value, {**reading.attributes, **extra}, context)
 
     def _process_identity(self) -> dict[str, Attribute]:
         """What the Resource does not tell of this process. Asked when metrics flow, for by then the provider is real."""

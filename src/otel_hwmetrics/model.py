@@ -37,6 +37,7 @@ class Unit(str, Enum):
     CONTEXT_SWITCH = "{context_switch}"
     CPU = "{cpu}"
     ERROR = "{error}"
+    ERROR_PER_SECOND = "{error}/s"
     EVENT = "{event}"
     FAULT = "{fault}"
     FILE_DESCRIPTOR = "{file_descriptor}"
@@ -49,6 +50,7 @@ class Unit(str, Enum):
     PROCESS = "{process}"
     READING = "{reading}"
     ROW = "{row}"
+    STEP = "{step}"
     THREAD = "{thread}"
     TRANSITION = "{transition}"
 

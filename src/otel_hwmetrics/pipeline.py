@@ -13,22 +13,21 @@ import weakref
 from collections.abc import Callable, Iterable
 
 from opentelemetry._logs import LoggerProvider
+from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import TracerProvider
+from opentelemetry.trace import TracerProvider, set_span_in_context
 
 from otel_hwmetrics._guard import guard
-from otel_hwmetrics.alerts.builtin import rules
-from otel_hwmetrics.alerts.engine import Engine, Transition
 from otel_hwmetrics.catalog import selected
 from otel_hwmetrics.config import Config
-from otel_hwmetrics.instruments import Feed, Instruments, instruments_of
+from otel_hwmetrics.instruments import NO_SPAN, Feed, Instruments, instruments_of
+from otel_hwmetrics.judging import Judging
 from otel_hwmetrics.model import Reading, Snapshot
 from otel_hwmetrics.runners import Clock, ThreadRunner
 from otel_hwmetrics.sampler import Sampler
-from otel_hwmetrics.sinks.background import Background
-from otel_hwmetrics.sinks.base import Sink
-from otel_hwmetrics.sinks.logs import LogSink
-from otel_hwmetrics.sinks.spans import TRACKER, SpanSink
+from otel_hwmetrics.sinks.hooks import HOOKS
+from otel_hwmetrics.sinks.matching import Matcher
+from otel_hwmetrics.sinks.tracker import TRACKER
 from otel_hwmetrics.sources.base import Source
 from otel_hwmetrics.sources.container import ContainerSource
 from otel_hwmetrics.sources.dataset import DatasetSource
@@ -41,6 +40,7 @@ from otel_hwmetrics.sources.process import ProcessSource
 from otel_hwmetrics.sources.sensors import SensorsSource
 from otel_hwmetrics.sources.system import FilesystemSource, SystemSource
 from otel_hwmetrics.sources.torch import TorchSource
+from otel_hwmetrics.sources.training import TrainingSource
 from otel_hwmetrics.sources.tree import TreeSource
 from otel_hwmetrics.windows import Accumulator, Sample
 
@@ -63,6 +63,7 @@ SOURCES: dict[str, Callable[[Config, Clock], Source]] = {
     "process": lambda _, clock: ProcessSource(clock.monotonic, effective_cpus=effective_cpus),
     "tree": lambda _, clock: TreeSource(clock.monotonic),
     "dataset": lambda config, clock: DatasetSource(config.dataset_paths, clock=clock.monotonic),
+    "training": lambda _, clock: TrainingSource(now=clock.monotonic, spans_phase=TRACKER.phase),
     "nvidia": lambda config, clock: NvidiaSource(config.gpus, clock=clock.monotonic),
     "amd": lambda config, clock: AmdSource(config.gpus, clock=clock.monotonic),
     # Named, it also reads where waiting for one allocator could hold up the others.
@@ -110,10 +111,7 @@ class Pipeline:
         self._attached = False
         self._abandoned = False
         self._instruments: list[Instruments] = []
-        self._engine = Engine(rules(config))
-        self._logs = Background(LogSink(logger_provider))  # a log processor may export on the spot, and wait for it
-        self._sinks: tuple[Sink, ...] = (SpanSink(), self._logs)
-        self._untold: list[Transition] = []
+        self._judging = Judging(config, _accumulator.totals, TRACKER, logger_provider)
         names = SOURCES if config.sources == ("auto",) else config.sources
         self.sampler = Sampler(
             [SOURCES[name](config, clock) for name in names],
@@ -133,14 +131,16 @@ class Pipeline:
         Raises:
             SourceUnavailable: The options name a source that cannot be read here; nothing is left running.
         """
+        TRACKER.watches = Matcher(self.config.alert_spans)
         TRACKER.on = True
         self._attach()
+        self._judging.start(self.sampler.fresh)
         try:
             self.sampler.start()
             self._require_named_sources()
             self._instruments = instruments_of(self._meter_provider)
             _running.add(self)
-            feed = Feed(self._fresh, lambda: self.sampler.first, selected(self.config.metrics))
+            feed = Feed(self._fresh, lambda: self.sampler.first, selected(self.config.metrics), self._context)
             for instruments in self._instruments:
                 instruments.feed(feed)
         except BaseException:  # Ctrl-C while a driver is waited for, too
@@ -161,6 +161,10 @@ class Pipeline:
         """Whether it was started and not stopped, and in this very process."""
         return self in _running
 
+    def profile(self, steps: int) -> str | None:
+        """Have the next steps profiled; gives where the trace will be, None where there will be none."""
+        return self._judging.profiles.request("demand", steps, self._clock.time_ns()) if self.running else None
+
     @property
     def snapshot(self) -> Snapshot | None:
         """The newest snapshot; None before the first sample and when it is not running."""
@@ -174,11 +178,12 @@ class Pipeline:
         TRACKER.reset()
         if not self._abandoned:
             self.sampler.stop(STOP_TIMEOUT)
-            self._logs.stop(STOP_TIMEOUT)
+            self._judging.stop(STOP_TIMEOUT)
 
     def abandon(self) -> None:
         """Show nothing more, in a forked child: its copies of our locks may be held by threads that it has not got."""
         self._abandoned = True
+        self._judging.abandon()
         for instruments in self._instruments:
             instruments.feed(None)
 
@@ -188,23 +193,27 @@ class Pipeline:
             return latest
         return self.sampler.fresh(self.config.snapshot_timeout)
 
+    def _context(self) -> Context:
+        """What a value that is exported now carries: the training span that is open."""
+        span = TRACKER.watched_target() if self.config.exemplars else None
+        return NO_SPAN if span is None else set_span_in_context(span, Context())
+
     def judge(self, snapshot: Snapshot) -> None:
         """Judge alerts on a snapshot. Called by the sampler, on its thread."""
-        self._untold += (step for step in self._engine.evaluate(snapshot) if step.told)
+        self._judging.judge(snapshot)
 
     def readings(self, at: float) -> Iterable[Reading]:
         """How the alerts stand. Called by the sampler, on its thread."""
-        return self._engine.readings(at)
+        return self._judging.readings(at)
+
+    def glance(self, snapshot: Callable[[], Snapshot]) -> None:
+        """Take a look between two regular ones. Called by the sampler, on its thread."""
+        self._judging.glance(snapshot)
 
     def tell(self) -> None:
         """Tell the sinks what was decided. Called by the sampler, on its thread, after the sample is out."""
         self._attach()
-        untold, self._untold = self._untold, []
-        for transition in untold:
-            span = TRACKER.target()
-            for sink in self._sinks:
-                with guard(f"telling {type(sink).__name__} of an alert"):
-                    sink.on_transition(transition, span)
+        self._judging.tell(self.sampler.latest)
 
     def _attach(self) -> None:
         if not self._attached:
@@ -216,6 +225,7 @@ def _forget_in_child() -> None:
     """A forked child has none of our threads and must not speak: it would repeat its parent's metrics."""
     global _accumulator  # noqa: PLW0603 - the child has its own
     TRACKER.reset()
+    HOOKS.forget_threads()
     for pipeline in tuple(_running):
         pipeline.abandon()
     _running.clear()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from otel_hwmetrics._guard import faults, guard
@@ -33,6 +33,10 @@ class Judge(Protocol):
 
     def readings(self, at: float) -> Iterable[Reading]:
         """How what was decided stands, for the sample."""
+        ...
+
+    def glance(self, snapshot: Callable[[], Snapshot]) -> None:
+        """Take a look between two regular ones, on which nothing is decided; what it is of is worked out when asked."""
         ...
 
     def tell(self) -> None:
@@ -138,6 +142,9 @@ class Sampler:
         with self._condition:
             self.latest = sample
             self.first = self.first or sample
+        if not regular:
+            with guard("taking a glance"):
+                self._judge.glance(lambda: between(self._judged, sample))
         self._cpu_time += time.thread_time() - started_cpu
         return sample
 

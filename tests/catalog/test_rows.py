@@ -37,11 +37,12 @@ PREFIXES = {
     "tree": ("hwmetrics.tree.",),
     "dataset": ("hwmetrics.dataset.",),
     "framework": ("hwmetrics.torch.", "hwmetrics.jax."),
+    "training": ("hwmetrics.training.",),
     "own": ("hwmetrics.source.", "hwmetrics.sampling.", "hwmetrics.internal.", "hwmetrics.alert."),
 }
 """How the names of each file's metrics begin. Sensors and energy of any hardware are ``hw.<what>`` by convention."""
 
-NO_ROWS = {"sensors", "xid"}
+NO_ROWS = {"sensors", "summary", "xid"}
 """Files of the catalog that describe something else than metrics."""
 
 ASKED_FOR = {
@@ -177,7 +178,15 @@ def test_what_was_asked_for_is_there() -> None:
 def test_counters_begin_where_their_subject_does(metric: Metric) -> None:
     """The machine's at `instrument()`, for it has been counting since boot; this process's at zero; a pipeline's too."""
     if metric.name.startswith(
-        ("process.", "hwmetrics.process.", "hwmetrics.tree.", "hwmetrics.torch.", "hwmetrics.internal.", "hw.errors")
+        (
+            "process.",
+            "hwmetrics.process.",
+            "hwmetrics.tree.",
+            "hwmetrics.torch.",
+            "hwmetrics.training.",
+            "hwmetrics.internal.",
+            "hw.errors",
+        )
     ):
         assert metric.origin is Origin.ZERO
     elif metric in own.METRICS:
@@ -190,6 +199,7 @@ WHOLE_NUMBERS = {
     *("hwmetrics.source.up", "hw.status", "hwmetrics.gpu.memory.remap.pending", "hwmetrics.gpu.memory.remap.failed"),
     *("hwmetrics.gpu.recovery.action", "hwmetrics.gpu.performance.state", "hwmetrics.dataset.info"),
     *("hwmetrics.gpu.pcie.generation", "hwmetrics.gpu.pcie.generation.limit", "hw.fan.speed"),
+    "hwmetrics.training.phase",
 }
 """Yes or no, and numbers of things."""
 

@@ -61,7 +61,7 @@ def test_every_public_name_is_there() -> None:
     kinds = run(NAMES)
     assert list(kinds) == otel_hwmetrics.__all__
     assert len(set(kinds)) == len(kinds)
-    classes = {"ConfigError", "HardwareMetricsInstrumentor", "Instrumentation", "SourceUnavailable"}
+    classes = {"Alert", "ConfigError", "HardwareMetricsInstrumentor", "Instrumentation", "SourceUnavailable"}
     assert {name for name, kind in kinds.items() if kind in {"type", "ABCMeta"}} == classes
     assert {name for name, kind in kinds.items() if kind == "function"} == kinds.keys() - classes - {"__version__"}
 

@@ -16,7 +16,7 @@ GPUS = """
 [[gpu]]
 utilization = 0.93
 memory_used = [[0, 40e9], [60, 45e9]]
-temperature = [[0, 55.0], [2.5, 55.0], [2.6, 91.0]]
+temperature = [[0, 55.0], [2.5, 55.0], [2.6, 84.0]]
 power = 410.0
 
 [[gpu]]

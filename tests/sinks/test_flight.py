@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from time import strptime
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -185,7 +186,12 @@ def test_alerts_within_a_minute_share_a_file(job: Job) -> None:
 def test_of_alerts_at_once_the_last_one_writes_for_all(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight GPUs are lost: that is one file, written once, with the first in its header."""
     written: list[str] = []
-    monkeypatch.setattr(module, "lines", lambda header, *_: written.append(header["alert"]["rule"]) or ())
+
+    def lines(header: Any, *_: object) -> list[bytes]:
+        written.append(header["alert"]["rule"])
+        return []
+
+    monkeypatch.setattr(module, "lines", lines)
     job.sample(1.0)
     alerts = [job.alert(name=f"rule_{number}") for number in range(8)]
     paths = {job.recorder.path_for(each) for each in alerts}

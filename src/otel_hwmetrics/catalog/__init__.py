@@ -26,6 +26,7 @@ from otel_hwmetrics.catalog import (
     process,
     sensors,
     system,
+    training,
     tree,
 )
 from otel_hwmetrics.model import Metric
@@ -38,6 +39,7 @@ METRICS: tuple[Metric, ...] = (
     *tree.METRICS,
     *dataset.METRICS,
     *framework.METRICS,
+    *training.METRICS,
     *gpu.METRICS,
     *gpu_activity.METRICS,
     *gpu_links.METRICS,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from opentelemetry.semconv.attributes import error_attributes
 
-from otel_hwmetrics.catalog import gpu
+from otel_hwmetrics.catalog import dataset, framework, gpu, gpu_health, system
 from otel_hwmetrics.model import Kind, Metric, Origin, Unit
 
 SOURCE = "hwmetrics.source"
@@ -25,8 +25,30 @@ ALERT_THRESHOLD = "hwmetrics.alert.threshold"
 ALERT_UNIT = "hwmetrics.alert.unit"
 ALERT_MESSAGE = "hwmetrics.alert.message"
 ALERT_DURATION = "hwmetrics.alert.duration"
+ALERT_PEAK = "hwmetrics.alert.peak"
+ALERT_BLIND = "hwmetrics.alert.blind"
+ALERT_SUPERSEDED_BY = "hwmetrics.alert.superseded_by"
+ALERT_EVIDENCE = "hwmetrics.alert.evidence"
+"""Before each word of the evidence: what else tells why."""
+ALERT_PROFILE = "hwmetrics.alert.profile.path"
+ALERT_FLIGHT = "hwmetrics.alert.flight_recording.path"
+ALERTS = "hwmetrics.alerts"
+"""Attribute of a training span: the alerts that fired while it was open, the worst first, with commas between. One
+text and no list: it is set on the training's own thread, and the SDK looks at every element of a list."""
 ALERT_EVENTS_DROPPED = "hwmetrics.alert.events.dropped"
 """Attribute of a span: how many events of ours it had no room for; the log has them all."""
+ALERT_IDENTITIES = (
+    system.FILESYSTEM_MOUNTPOINT,
+    framework.TORCH_DEVICE,
+    framework.JAX_DEVICE,
+    dataset.DATASET_PATH,
+    SOURCE,
+    system.NETWORK_INTERFACE,
+    system.DEVICE,
+)
+"""What tells alerts of one rule apart that are of no device with ``hw.id``; of several attributes the first counts."""
+ALERT_SUBJECT = (gpu.HW_ID, gpu.GPU_INDEX, gpu_health.XID, *ALERT_IDENTITIES)
+"""What tells the alerts of one rule apart: on one GPU each XID is an alert of its own."""
 
 SOURCE_UP = Metric(
     "hwmetrics.source.up",
@@ -73,8 +95,8 @@ ALERT_ACTIVE = Metric(
     "hwmetrics.alert.active",
     Kind.UP_DOWN_COUNTER,
     Unit.ALERT,
-    "Whether the alert is in this state on this device: 1 yes, 0 no; absent while that is not known.",
-    attributes=(ALERT_RULE, ALERT_SEVERITY, ALERT_STATE, gpu.HW_ID, gpu.GPU_INDEX),
+    "Whether the alert is in this state: 1 yes, 0 no; absent before it was ever pending, and while nothing is known of it.",
+    attributes=(ALERT_RULE, ALERT_SEVERITY, ALERT_STATE, *ALERT_SUBJECT),
     integer=True,
 )
 ALERT_TRANSITIONS = Metric(
@@ -86,6 +108,14 @@ ALERT_TRANSITIONS = Metric(
     integer=True,
     origin=Origin.PIPELINE,
 )
+ALERT_TIME = Metric(
+    "hwmetrics.alert.time",
+    Kind.COUNTER,
+    Unit.SECOND,
+    "Time for which alerts fired, of several at once the sum.",
+    attributes=(ALERT_RULE, ALERT_SEVERITY),
+    origin=Origin.PIPELINE,
+)
 
 METRICS: tuple[Metric, ...] = (
     SOURCE_UP,
@@ -95,4 +125,5 @@ METRICS: tuple[Metric, ...] = (
     INTERNAL_ERRORS,
     ALERT_ACTIVE,
     ALERT_TRANSITIONS,
+    ALERT_TIME,
 )

@@ -100,7 +100,8 @@ class SpanSink:
         """A training span opens. Called on its own thread, before the training goes on."""
         if self._told:
             span.set_attributes(self._told)
-        self._house(span)
+        if self._homeless:
+            self._house(span)
 
     def _house(self, span: Span) -> None:
         for key in tuple(self._homeless):

@@ -80,10 +80,15 @@ class Accumulator:
         ours = [series for series in self._counters if series.metric.origin is Origin.PIPELINE]
         self._totals |= {series: self._counters.pop(series).total for series in ours}
 
+    @property
+    def totals(self) -> dict[Series, float]:
+        """Where every counter stands that was ever met."""
+        return self._totals | {series: counter.total for series, counter in self._counters.items()}
+
     def heir(self) -> Accumulator:
         """One that goes on from these totals, for a forked child: the SDK's streams go on there, too."""
         heir = Accumulator()
-        heir._totals = self._totals | {series: counter.total for series, counter in self._counters.items()}
+        heir._totals = self.totals
         return heir
 
     def sample(self, readings: Iterable[Reading], at: float, time_unix_nano: int) -> Sample:

@@ -33,8 +33,11 @@ class _Difference(Snapshot):
         """Every reading of one metric; empty when there is none."""
         known = self._known.get(metric.name)
         if known is None:
+            groups, derivation = self._groups or self._by_name(), metric.derivation
+            # Most of what alerts ask for is of devices that are not there.
+            there = metric.name in groups or (derivation is not None and derivation.of.name in groups)
             # Two threads may both work it out; they find the same.
-            known = self._known[metric.name] = tuple(self._told(metric))
+            known = self._known[metric.name] = tuple(self._told(metric)) if there else ()
         return known
 
     def __iter__(self) -> Iterator[Reading]:

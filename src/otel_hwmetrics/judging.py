@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a snapshot to everybody who is told of alerts: the engine, and the sinks behind it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from opentelemetry._logs import LoggerProvider
+from opentelemetry.trace import Span
+
+from otel_hwmetrics._guard import guard
+from otel_hwmetrics.alerts.conditions import Totals
+from otel_hwmetrics.alerts.engine import Engine
+from otel_hwmetrics.alerts.rule import State
+from otel_hwmetrics.alerts.rulebook import rulebook
+from otel_hwmetrics.alerts.transition import Transition
+from otel_hwmetrics.alerts.unheard import Unheard
+from otel_hwmetrics.catalog import own
+from otel_hwmetrics.config import Config
+from otel_hwmetrics.folders import folder
+from otel_hwmetrics.model import Attribute, Reading, Snapshot
+from otel_hwmetrics.sinks.background import Background
+from otel_hwmetrics.sinks.base import Alert, Sink, event_attributes
+from otel_hwmetrics.sinks.flight import FlightRecorder
+from otel_hwmetrics.sinks.hooks import HOOKS
+from otel_hwmetrics.sinks.last_words import LastWords
+from otel_hwmetrics.sinks.lines import LineSink
+from otel_hwmetrics.sinks.logs import LogSink
+from otel_hwmetrics.sinks.profile import Profiles
+from otel_hwmetrics.sinks.spans import SpanSink
+from otel_hwmetrics.sinks.summary import Summaries
+from otel_hwmetrics.sinks.tracker import SpanTracker
+from otel_hwmetrics.stepclock import CLOCK
+from otel_hwmetrics.windows import Sample
+
+_logger = logging.getLogger("otel_hwmetrics")
+
+
+class _Waiting(Sink, Protocol):
+    """A sink with a thread of its own."""
+
+    def close(self) -> None: ...
+    def join(self, timeout: float) -> None: ...
+
+
+class Judging:
+    """Judges each sample, and tells of what was decided. Called by the sampler, on its thread, but where it says so.
+
+    Args:
+        config: Every option.
+        totals: Where counters stand before the first sample.
+        tracker: Knows the open spans.
+        logger_provider: Where alert records go; the global one by default.
+    """
+
+    def __init__(
+        self, config: Config, totals: Totals, tracker: SpanTracker, logger_provider: LoggerProvider | None
+    ) -> None:
+        self._tracker = tracker
+        rules = rulebook(config).rules
+        self._engine = Engine(rules, totals)
+        self._unheard = Unheard(rules)
+        self._snapshot: Snapshot | None = None
+        self._steps: list[Transition] = []
+        files = folder(config.directory)
+        self.profiles = Profiles(
+            config.profile_on_alert, config.profile_steps, config.profile_limit, lambda: files, CLOCK
+        )
+        self._summaries = Summaries(tracker, config.snapshot_timeout) if config.span_summary else None
+        self._spans = SpanSink(tracker, config.alert_span_events) if config.alert_channels != "log" else None
+        self._recorder = FlightRecorder(config.flight_recorder, files)
+        self._last_words = LastWords(self._recorder.flush)
+        self._records = config.flight_recorder > 0 and files is not None
+        # Those that may wait: a log processor that exports on the spot, a handler of logging on a slow disk, the training's
+        # own callbacks, the disk that the recording is on, a service.
+        self._waiting: list[_Waiting] = [HOOKS, Background("recordings", self._recorder)]
+        if config.alert_channels != "span":
+            self._waiting.insert(0, Background("logs", LogSink(logger_provider), LineSink()))
+        if config.notify:
+            from otel_hwmetrics.sinks.notify import Notifier, Pace
+
+            pace = Pace(config.notify_group_wait, config.notify_per_hour)
+            self._waiting.append(Notifier(config.notify, severity=config.notify_severity, pace=pace))
+        spans: list[Sink] = [self._spans] if self._spans is not None else []
+        self._sinks: tuple[Sink, ...] = (*spans, *self._waiting)
+
+    def start(self, fresh: Callable[[float], object]) -> None:
+        """Be ready for spans that end, and for the end of the job. Called on the thread that instruments.
+
+        Args:
+            fresh: Has the machine looked at, waiting so many seconds at most.
+        """
+        if self._summaries is not None:
+            self._summaries.start(fresh)
+        if self._records:
+            with guard("being ready for the end of the job"):
+                self._last_words.install()
+
+    def judge(self, snapshot: Snapshot) -> None:
+        """Judge alerts on a snapshot."""
+        self._snapshot = snapshot
+        self._steps += self._engine.evaluate(snapshot)
+        for text in self._unheard.look(snapshot, self._engine.judged):
+            _logger.warning("%s", text)
+
+    def readings(self, at: float) -> Iterable[Reading]:
+        """How the alerts stand."""
+        return self._engine.readings(at)
+
+    def glance(self, snapshot: Callable[[], Snapshot]) -> None:
+        """Sum up spans that are about to end."""
+        if self._summaries is not None:
+            self._summaries.glance(snapshot)
+
+    def tell(self, sample: Sample | None) -> None:
+        """Tell the sinks what was decided, now that the sample is out; then keep the sums on spans current."""
+        steps, self._steps = self._steps, []
+        if self._records:
+            with guard("remembering a sample"):
+                self._remember(sample, steps)
+        told = [step for step in steps if step.told]
+        if self._spans is not None:
+            began = [step.rule for step in told if step.state is State.FIRING and not step.blind]
+            with guard("telling spans what fires"):
+                self._spans.fires((instance.rule for instance in self._engine.firing), began)
+        if told:
+            span = self._tracker.target()  # what was decided by one look is told on one span
+            for step in told:
+                self._tell_of(step, span)
+        if self._spans is not None:
+            with guard("finding a span for alerts that have none"):
+                self._spans.settle()
+        snapshot, self._snapshot = self._snapshot, None
+        if self._summaries is not None and snapshot is not None:
+            with guard("summing up spans"):
+                self._summaries.on_snapshot(snapshot)
+
+    def _remember(self, sample: Sample | None, steps: Iterable[Transition]) -> None:
+        if sample is not None:
+            self._recorder.on_sample(sample)
+        for step in steps:
+            self._recorder.on_transition(step)
+
+    def _tell_of(self, transition: Transition, span: Span | None) -> None:
+        alert = Alert(transition, span)
+        with guard("telling what an alert is of"):
+            alert = Alert(transition, span, event_attributes(transition))
+        with guard("promising files"):
+            alert = Alert(transition, alert.span, {**alert.attributes, **self._files_of(alert)})
+        for sink in self._sinks:
+            with guard(f"telling {type(sink).__name__} of an alert"):
+                sink.on_alert(alert)
+
+    def _files_of(self, alert: Alert) -> Mapping[str, Attribute]:
+        """The files that will tell more of an alert; they are named before they are there."""
+        paths = {
+            own.ALERT_FLIGHT: self._recorder.path_for(alert) if self._records else None,
+            own.ALERT_PROFILE: self.profiles.path_for(alert),
+        }
+        return {name: path for name, path in paths.items() if path is not None}
+
+    def stop(self, timeout: float) -> None:
+        """Let what waits be told, for so many seconds at most in all, and end the threads. From any thread."""
+        self._last_words.uninstall()
+        self.profiles.stop()
+        if self._spans is not None:
+            self._spans.close()
+        deadline = time.monotonic() + timeout
+        for each in self._waiting:  # all of them first, so that none waits for another one's service
+            with guard(f"closing {type(each).__name__}"):
+                each.close()
+        for each in self._waiting:
+            with guard(f"stopping {type(each).__name__}"):
+                each.join(max(0.0, deadline - time.monotonic()))
+
+    def abandon(self) -> None:
+        """Have no part in a forked child's end: signals find it as they would without us."""
+        self._last_words.uninstall()
