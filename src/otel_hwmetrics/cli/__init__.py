@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``otel-hwmetrics``. What a command needs is loaded when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from otel_hwmetrics import __version__
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and what they take."""
+    top = argparse.ArgumentParser(prog="otel-hwmetrics", description="OpenTelemetry hardware metrics for training.")
+    top.add_argument("--version", action="version", version=f"otel-hwmetrics {__version__}")
+    commands = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    tables = commands.add_parser(
+        "tables",
+        help="print what the package knows as tables",
+        description="Print a table: rules are those that the options of this directory and environment make.",
+        epilog="for example: otel-hwmetrics tables rules 'gpu_*'",
+    )
+    tables.add_argument("table", choices=["rules"], help="which")
+    tables.add_argument("names", nargs="*", metavar="NAME", help="of these rows alone, by name or pattern")
+    tables.add_argument("--json", action="store_true", help="for programs")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: Those of the command line if not given.
+
+    Returns:
+        The exit code: 0; 1 where a table shows that options cannot be taken, or cannot be written; 2 for what is asked
+        for and is not there, as argparse itself.
+    """
+    given = parser().parse_args(arguments)
+    from otel_hwmetrics.cli import tables
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not every terminal has a degree sign
+            stream.reconfigure(errors="replace")
+    try:
+        code = tables.rules(sys.stdout, sys.stderr, given.names, as_json=given.json)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+        code = 0
+    except OSError as error:
+        print(f"error: cannot write: {error}", file=sys.stderr)
+        code = 1
+    else:
+        return code
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter tries again at its end
+    return code
