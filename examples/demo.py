@@ -147,7 +147,7 @@ def watch(console: Console, receiver: Receiver, line: list[str], variables: dict
     still = console.record or not console.is_terminal
     with running(line, variables) as process, nullcontext() if still else console.status(Ticker(receiver)):
         for text in process.stdout or ():
-            console.print(Text(text.rstrip()))
+            console.print(Text(text.rstrip()), soft_wrap=not console.record)  # a picture has an edge to break at
         return process.wait()
 
 

@@ -23,6 +23,7 @@ def section_of(name: str) -> int:
         "container": 1,
         "process": 2,
         "tree": 2,
+        "training": 2,
         "dataset": 3,
         "hw": 4,
         "gpu": 4,

@@ -128,16 +128,35 @@ def span_label(span: ReceivedSpan) -> str:
 STATE_STYLE = {"firing": "bold red", "resolved": "green"}
 
 
+SUMS = "hwmetrics.summary."
+SHOWN_SUMS = {
+    "gpu.energy": ("energy", "J"),
+    "gpu.utilization": ("GPUs busy", "1"),
+    "gpu.memory.peak": ("most memory of a GPU", "By"),
+    "cpu.time": ("CPU time", "s"),
+    "disk.written": ("written", "By"),
+}
+"""Of what is summed up on a span, what the tree shows: in words, and its unit."""
+
+
+def sums(span: ReceivedSpan) -> str:
+    """Say what the hardware did during a span; empty where it is not summed up."""
+    told = [(words, span.attributes.get(f"{SUMS}{name}"), unit) for name, (words, unit) in SHOWN_SUMS.items()]
+    words = [f"{words} {human(value, unit)}" for words, value, unit in told if value is not None]
+    return " · ".join(words)
+
+
 def span_tree(arrived: Arrived) -> Tree:
-    """Return the spans as a tree, each with the alert events that are on it."""
-    tree = Tree("[bold]Spans, with the alert events that are on them[/]", guide_style="dim")
+    """Return the spans as a tree, each with what is summed up on it, and the alert events that are on it."""
+    tree = Tree("[bold]Spans, with sums and alert events that are on them[/]", guide_style="dim")
     known = {span.span_id for span in arrived.spans}
 
     def grow(branch: Tree, spans: Iterable[ReceivedSpan]) -> None:
         for span in spans:
             root = "" if span.parent_id in known else f"trace {span.trace_id}  "
             seconds = f"{(span.end - span.start) / 1e9:.1f} s"
-            node = branch.add(f"[bold]{span_label(span)}[/]  {seconds}  [dim]{root}span {span.span_id}[/]")
+            below = f"\n[dim]{sums(span)}[/]" if sums(span) else ""
+            node = branch.add(f"[bold]{span_label(span)}[/]  {seconds}  [dim]{root}span {span.span_id}[/]{below}")
             for alert in arrived.alerts:
                 if alert.span is span:
                     node.add(alert_text(alert))

@@ -27,7 +27,7 @@ try:
     pynvml.nvmlInit()
     print("Real GPUs, through NVML:", pynvml.nvmlDeviceGetCount())
 except pynvml.NVMLError:
-    FakeNvml([FakeGpu(utilization=0.9, memory_used=60e9, temperature=[(0, 60.0), (2, 60.0), (3, 85.0)])]).install()
+    FakeNvml([FakeGpu(utilization=0.9, memory_used=60e9, temperature=[(0, 60.0), (3, 60.0), (4, 85.0)])]).install()
     print("No GPU here: this one is scripted.")
 
 hw.instrument(alert_gpu_hot_for=1)  # Hot for 1 s is enough for this example; hw.instrument() will do.

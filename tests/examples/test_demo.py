@@ -52,9 +52,13 @@ def test_it_says_that_the_gpus_are_scripted(shown: Shown) -> None:
 
 
 def test_the_screen_has_no_warning_and_no_traceback(shown: Shown) -> None:
-    """Of what was not asked for there is only the word that NVML is scripted."""
+    """Of what was not asked for there is only the word that NVML is scripted, and the alerts as lines of the log."""
     after = shown.screen.split("opentelemetry-instrument python examples/train.py\n", 1)[1]
-    unasked = [line for line in after.splitlines() if line and not line.startswith(("epoch ", "accuracy "))]
+    lines = [line for line in after.splitlines() if line and not line.startswith(("epoch ", "accuracy "))]
+    assert [word for line in lines for word in line.split() if word.startswith("alert=")] == [
+        f"alert={rule}" for rule in EPOCH_OF
+    ]
+    unasked = [line for line in lines if " alert=" not in line]
     assert unasked == ["NVML is scripted: 2 GPU(s) from examples/gpus.toml are not real"]
 
 
@@ -125,6 +129,16 @@ def test_every_alert_is_a_log_event_in_the_same_span(shown: Shown) -> None:
     assert on_spans == in_logs
 
 
+def test_each_span_says_what_the_hardware_did(shown: Shown) -> None:
+    """Epochs end without our doing: their sums are those of some samples before, and add up to less than the whole."""
+    energy = [span["attributes"].get("hwmetrics.summary.gpu.energy", 0.0) for span in shown.summary["spans"]]
+    seconds = [(span["end"] - span["start"]) / 1e9 for span in shown.summary["spans"]]
+    named = {span["name"]: at for at, span in enumerate(shown.summary["spans"])}
+    whole, epochs = energy[named["train"]], [at for at, s in enumerate(shown.summary["spans"]) if s["name"] == "epoch"]
+    assert all(0 < energy[at] < 2 * 700 * seconds[at] for at in epochs)
+    assert sum(energy[at] for at in epochs) < whole
+
+
 def test_ctrl_c_leaves_no_process() -> None:
     """Interrupted in the middle of the training, it ends at once, says so, and the training has ended, too."""
     with subprocess.Popen(
@@ -146,5 +160,8 @@ def test_ctrl_c_leaves_no_process() -> None:
         rest = demo.stdout.read()
         assert demo.wait(20) == 130
     assert time.monotonic() - started < 10
-    assert rest.strip() == "Interrupted; nothing is left running."
+    # rich prints a line again in whose midst it is interrupted.
+    assert [line for line in rest.splitlines() if line and not line.startswith("epoch 1/3")] == [
+        "Interrupted; nothing is left running."
+    ]
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]

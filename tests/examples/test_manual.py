@@ -28,7 +28,9 @@ def run(**variables: str) -> str:
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    # A line of Python's logging for each warning; nothing else.
+    unasked = [line for line in done.stderr.splitlines() if " alert=gpu_hot state=firing " not in line]
+    assert (done.returncode, unasked) == (0, [])
     return done.stdout
 
 
