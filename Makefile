@@ -8,7 +8,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 
 # A Python that was asked for has to be the one in the environment.
 ifneq ($(origin PYTHON),file)
-ifneq ($(filter demo test lint docs bench,$(MAKECMDGOALS)),)
+ifneq ($(filter demo test lint docs soak bench,$(MAKECMDGOALS)),)
 ifneq ($(wildcard $(BIN)/python),)
 ifneq ($(shell $(BIN)/python --version 2>&1),$(shell $(PYTHON) --version 2>&1))
 $(error $(VENV) was made with $(shell $(BIN)/python --version 2>&1), not $(PYTHON): make clean first, or name another VENV)
@@ -18,7 +18,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest lint docs bench clean
+.PHONY: help demo test test-oldest test-frameworks lint docs soak bench clean
 .DELETE_ON_ERROR:
 
 help: ## Say what there is.
@@ -29,10 +29,13 @@ demo: $(VENV)/.has-demo ## Train under auto-instrumentation and show what arrive
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 test: $(VENV)/.has-test ## Run the tests, with coverage.
-	$(BIN)/python -m pytest --cov $(ARGS)
+	$(BIN)/python -m pytest --cov $(PARALLEL) $(ARGS)
 
 test-oldest: $(VENV)-oldest/.has-oldest ## Run the tests of what others' versions touch, with the oldest that are allowed.
-	$(VENV)-oldest/bin/python -m pytest -q $(OLDEST) -k "not declarative" $(ARGS)
+	$(VENV)-oldest/bin/python -m pytest -q $(PARALLEL) $(OLDEST) -k "not declarative" $(ARGS)
+
+test-frameworks: $(VENV)-frameworks/.has-frameworks ## Run the tests that need PyTorch; the first time takes two minutes.
+	$(VENV)-frameworks/bin/python -m pytest -q tests/frameworks $(ARGS)
 
 lint: $(VENV)/.has-test ## Check style, types and walls.
 	$(BIN)/ruff check .
@@ -43,11 +46,17 @@ lint: $(VENV)/.has-test ## Check style, types and walls.
 docs: $(VENV)/.has-test ## Write docs/reference from the tables of the package.
 	$(BIN)/python docs/reference/generate.py
 
-bench: $(VENV)/.has-bench ## Measure what a sample costs.
+soak: $(VENV)/.has-test ## Simulate days of training, healthy and not, and write what alerts made of them; takes minutes.
+	PYTHONPATH=tests $(BIN)/python -m alerts.simulation write
+	$(BIN)/python docs/reference/generate.py
+
+bench: $(VENV)/.has-bench ## Measure what a sample, a span and a step cost.
 	$(BIN)/python benchmarks/sample_cost.py $(ARGS)
+	$(BIN)/python benchmarks/span_cost.py
+	$(BIN)/python benchmarks/step_cost.py
 
 clean: ## Remove the environment and everything that was built or measured.
-	rm -rf $(VENV) $(VENV)-oldest dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-frameworks dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp for each set of dependencies: made once, and again when pyproject.toml changes.
@@ -62,13 +71,25 @@ $(VENV)-oldest/.has-oldest: pyproject.toml tests/oldest.txt $(shell find src -na
 	@$(PYTHON) -m venv $(VENV)-oldest
 	@echo "Installing the oldest versions into $(VENV)-oldest ..."
 	@$(VENV)-oldest/bin/python -m pip --disable-pip-version-check install --quiet --quiet \
-	  --constraint tests/oldest.txt '.[otlp]' hypothesis pytest PyYAML rotel
+	  --constraint tests/oldest.txt '.[otlp]' hypothesis pytest pytest-xdist PyYAML rotel
 	@$(VENV)-oldest/bin/python -m pip --disable-pip-version-check install --quiet --quiet \
 	  --constraint tests/oldest.txt --no-deps --force-reinstall .
 	@touch $@
 
-OLDEST = tests/e2e tests/sources tests/alerts tests/sinks/test_spans.py tests/test_config.py tests/test_instruments.py \
-  tests/test_sampler.py tests/testing tests/test_windows.py
+# PyTorch by itself and first: what else depends on it must not choose another build. Any that is given will do.
+TORCH ?= torch==2.13.0
+$(VENV)-frameworks/.has-frameworks: pyproject.toml
+	@$(PYTHON) -m venv $(VENV)-frameworks
+	@echo "Installing $(TORCH) and otel-hwmetrics[test] into $(VENV)-frameworks ..."
+	@$(VENV)-frameworks/bin/python -m pip --disable-pip-version-check install --quiet --quiet '$(TORCH)' numpy
+	@$(VENV)-frameworks/bin/python -m pip --disable-pip-version-check install --quiet --quiet --editable '.[test]'
+	@touch $@
+
+# A file's tests stay together, since they share what they have set up.
+PARALLEL = --numprocesses auto --dist loadfile
+
+OLDEST = tests/e2e tests/sources tests/testing tests/test_alerting.py tests/test_config.py tests/test_config_of_rules.py \
+  tests/test_instruments.py tests/test_sampler.py tests/test_windows.py $(wildcard tests/sinks/test_*.py)
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not found; say which one: make PYTHON=..."; exit 1; }

@@ -14,6 +14,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from opentelemetry.trace import Span
 from rich.console import Console
 from rich.table import Table
 
+from otel_hwmetrics.alerts.builtin import RULES
 from otel_hwmetrics.sinks.matching import Matcher
 from otel_hwmetrics.sinks.spans import SpanSink
 from otel_hwmetrics.sinks.tracker import SpanTracker
@@ -36,7 +38,7 @@ def tracker_with(open_spans: int, alerts: int, patterns: tuple[str, ...]) -> tup
     tracker.on = True
     tracker.watches = Matcher(patterns)
     sink = SpanSink(tracker)
-    sink.fires(f"rule_{number}" for number in range(alerts))
+    sink.fires(replace(RULES[0], name=f"rule_{number}") for number in range(alerts))
     tracer = TracerProvider().get_tracer("application")
     spans = [tracer.start_span(f"request {number}") for number in range(open_spans)]
     for span in spans:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
@@ -36,3 +38,12 @@ def test_without_a_gpu_it_says_so() -> None:
     assert finished.returncode == 2
     assert "Try it with --scripted" in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+def test_what_knowing_the_open_spans_costs_is_measured() -> None:
+    """At both ends of a training span and of any other one, over a processor that does nothing."""
+    finished = run("span_cost.py", "--spans", "50", "--open", "100", "--json")
+    assert finished.returncode == 0, finished.stderr
+    rows = json.loads(finished.stdout)
+    assert [row["call"] for row in rows] == ["on_start", "on_end"] * 2
+    assert all(row["over_us"] == pytest.approx(row["ours_us"] - row["nothing_us"]) for row in rows)
