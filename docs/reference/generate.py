@@ -13,15 +13,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from detection import detection
 from otel_hwmetrics import catalog
-from otel_hwmetrics.alerts import builtin
-from otel_hwmetrics.alerts.conditions import Condition, Highest, Level, Rule, ShareOf, Side, State, Subject
-from otel_hwmetrics.alerts.engine import Transition
-from otel_hwmetrics.catalog import METRICS, SCHEMA_URL, gpu, gpu_health, own
+from otel_hwmetrics.alerts.adaptive import EVIDENCE
+from otel_hwmetrics.alerts.builtin import RULES
+from otel_hwmetrics.alerts.rule import Rule
+from otel_hwmetrics.alerts.settings import SETTINGS
+from otel_hwmetrics.alerts.words import advice, fires, resolved, silent
+from otel_hwmetrics.catalog import METRICS, SCHEMA_URL, gpu, gpu_health, own, summary
 from otel_hwmetrics.catalog.xid import XIDS, Recovery, Xid
-from otel_hwmetrics.config import ENVIRONMENT_PREFIX, OPTIONS, Config
+from otel_hwmetrics.config import ENVIRONMENT_PREFIX, FAMILIES, OPTIONS, Config, flat_options
 from otel_hwmetrics.config import __doc__ as about_options
-from otel_hwmetrics.model import Metric, Unit
+from otel_hwmetrics.model import Metric
 from ways import JUDGED, Way, all_ways
 from words import KINDS, anchor, code, link, meanings_in, paragraphs, prose, table, window
 
@@ -35,6 +38,7 @@ SUBJECTS: Final[Mapping[str, ModuleType]] = {
     "Process tree": catalog.tree,
     "Data set": catalog.dataset,
     "Frameworks": catalog.framework,
+    "Training": catalog.training,
     "GPUs": catalog.gpu,
     "GPU activity": catalog.gpu_activity,
     "GPU links": catalog.gpu_links,
@@ -59,10 +63,53 @@ each export, or as seldom as the last column says.
 things that are counted, `1` a ratio from 0 to 1, a yes or no, or a mere number."""
 
 ABOUT_ALERTS: Final = f"""\
-Each is told as an event `hwmetrics.alert` on the span that is open, as a log record, and by the metric \
-{link(own.ALERT_ACTIVE, "metrics.md")}. What is said of a device is judged for each one by itself; of what cannot be read \
-nothing is said. Thresholds and durations are [options](options.md); the defaults are told here, and one message each as \
-an example."""
+Each is told as an event `{own.ALERT_EVENT}` on the [training span](spans.md) that is open, as a log event, as a line of \
+Python's logging, and by the metrics {link(own.ALERT_ACTIVE, "metrics.md")}, {link(own.ALERT_TRANSITIONS, "metrics.md")} and \
+{link(own.ALERT_TIME, "metrics.md")}. What is said of a device is judged for each one by itself; of what cannot be read \
+nothing is said, and an alert that fires goes on.
+
+Every rule can be changed, and rules of your own can be written: see [the how-to](../how-to/alerts.md) and \
+[the settings](options.md#settings-of-rules). `otel-hwmetrics tables rules` prints those that your options make. How soon \
+each finds its fault is in [detection.md](detection.md)."""
+
+ABOUT_SPANS: Final = """\
+Training spans are those of `training_span()`, those given to `watch()`, and those that the option [`alert_spans`](options.md) \
+makes ones by their names or attributes. An alert becomes an event on the innermost of them that is open on the training's \
+thread: the one that called `watch()` last, else the main one. Where none is open, it goes onto the innermost span of that \
+thread; where no span is open at all, onto the next training span that opens while the alert fires. Spans that are not \
+sampled, and those that have ended, get nothing."""
+
+ABOUT_EVENTS: Final = f"""\
+Name `{own.ALERT_EVENT}`, on the span and as a log event alike. At most so many a span as the option `alert_span_events` says, of \
+which a quarter is kept for critical alerts, while one alert that is not takes a quarter at most; room is kept for the end of \
+what began. The others are in the log, and counted on the span as `{own.ALERT_EVENTS_DROPPED}`. Beside these attributes it has \
+those of the device.
+
+The log event is an error (`ERROR`) for a critical alert, a warning (`WARN`) for a warning, and `INFO` for the others and for \
+the end of any; its severity text is the alert's own. The line of Python's logging has `CRITICAL`, `WARNING` and `INFO`."""
+
+EVENT_ATTRIBUTES: Final = (
+    (own.ALERT_RULE, "the alert"),
+    (own.ALERT_STATE, "`firing`, `resolved`"),
+    (own.ALERT_SEVERITY, "`info`, `warning`, `critical`"),
+    (own.ALERT_MESSAGE, "what is the case, for people, and what to do about it"),
+    (own.ALERT_VALUE, "what was read, in the unit; absent where nothing was"),
+    (own.ALERT_THRESHOLD, "beyond this it fires"),
+    (own.ALERT_UNIT, "of both"),
+    (own.ALERT_DURATION, "seconds: firing, that it has held; resolved, that it fired"),
+    (own.ALERT_PEAK, "the worst value while it fired; when it is resolved"),
+    (own.ALERT_BLIND, "true where it fires on, though nothing can be read any more"),
+    (own.ALERT_SUPERSEDED_BY, "the rule that says the same better, for which this one was resolved"),
+    (f"{own.ALERT_EVIDENCE}.*", "what else tells why; what each rule has is told with the [rules](alerts.md)"),
+    (own.ALERT_FLIGHT, "where the flight recording is, of a critical alert"),
+    (own.ALERT_PROFILE, "where the profile of the next steps will be, with the option `profile_on_alert`"),
+)
+
+ABOUT_SUMMARY: Final = f"""\
+On every training span that lives longer than one sample, kept current as it runs (after each sample at first, every ten \
+seconds on an old one), and on one of `training_span()` once more at its very end, which waits for that look at the machine for \
+a hundredth of the span's length at most. `{summary.SUMMED_TIME.name}` tells the part of the span that the sums are of. What cannot \
+be read is absent. The option `span_summary` switches it off."""
 
 ABOUT_XIDS: Final = f"""\
 What NVIDIA's driver says by number when something went wrong with a GPU, in our own words after NVIDIA's catalogs: of \
@@ -139,24 +186,43 @@ def of_metric(metric: Metric, ways: Iterable[Way]) -> Iterator[str]:
 
 def options() -> str:
     """The page of options."""
-    of_alerts = {name for row in builtin.ROWS for name in options_of(row.name)}
-    groups = {
-        "General": [name for name in OPTIONS if name not in of_alerts],
-        "Alerts": [name for name in OPTIONS if name in of_alerts],
-    }
+    rows = [
+        (
+            f"`{name}`<br>`{ENVIRONMENT_PREFIX}{name.upper()}`",
+            default_of(name),
+            prose(option.allowed),
+            prose(option.help),
+        )
+        for name, option in OPTIONS.items()
+    ]
     blocks = [MARK, "# Options", paragraphs((about_options or "").partition("\n\n")[2])]
-    for title, names in groups.items():
-        rows = [
-            (
-                f"`{name}`<br>`{ENVIRONMENT_PREFIX}{name.upper()}`",
-                default_of(name),
-                prose(OPTIONS[name].allowed),
-                prose(OPTIONS[name].help),
-            )
-            for name in names
-        ]
-        blocks += [f"## {title}", table(("option, and its variable", "default", "takes", "meaning"), *rows)]
-    return "\n\n".join(blocks) + "\n"
+    blocks.append(table(("option, and its variable", "default", "takes", "meaning"), *rows))
+    return "\n\n".join([*blocks, *options_of_rules()]) + "\n"
+
+
+def options_of_rules() -> Iterator[str]:
+    """What options say of rules."""
+    switch, threshold, lasts = flat_options("<name>")
+    yield "## Settings of rules"
+    yield (
+        "Of each [rule](alerts.md), by its name or for several by a pattern, in the table `rules`: `[rules.gpu_hot]` in "
+        '`hwmetrics.toml`, `[tool.otel_hwmetrics.rules."gpu_*"]` in `pyproject.toml`, `rules={"gpu_hot": {"threshold": 85}}` as an '
+        "argument. A rule of your own is a table with a `metric` in it."
+    )
+    rows = [
+        (f"`{key}`", prose(setting.allowed), prose(setting.help) + (" Of your own rules alone." if setting.own else ""))
+        for key, setting in SETTINGS.items()
+    ]
+    yield table(("setting", "takes", "meaning"), *rows)
+    yield (
+        f"Three are options by themselves, for each rule: `{switch}`, `{threshold}` and `{lasts}`; so "
+        f"`{ENVIRONMENT_PREFIX}{flat_options('gpu_hot')[1].upper()}=85`. These are options of training callbacks, and mean:"
+    )
+    families = [
+        (f"`{name}`", f"`{family.key}` of {', '.join(f'`{rule}`' for rule in family.rules)}")
+        for name, family in FAMILIES.items()
+    ]
+    yield table(("option", "sets"), *families)
 
 
 def default_of(name: str) -> str:
@@ -164,52 +230,70 @@ def default_of(name: str) -> str:
     value = getattr(Config(), name)
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    if isinstance(value, tuple):
-        return f"`{','.join(value)}`" if value else "none"
-    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
-
-
-def options_of(alert: str) -> tuple[str, ...]:
-    """The options of one alert."""
-    return tuple(name for name in OPTIONS if re.fullmatch(rf"alert_{alert}(_threshold|_for)?", name))
+    if isinstance(value, tuple | str):
+        text = value if isinstance(value, str) else ",".join(map(str, value))
+        return f"`{text}`" if text else "none"
+    return f"`{value:g}`"
 
 
 def alerts() -> str:
     """The page of alerts."""
     blocks = [MARK, "# Alerts", ABOUT_ALERTS]
-    for rule in builtin.rules(Config()):
+    head = ("alert", "severity", "fires")
+    blocks.append(
+        table(head, *((f"[`{rule.name}`](#{anchor(rule.name)})", rule.severity.value, fires(rule)) for rule in RULES))
+    )
+    for rule in RULES:
         blocks += of_rule(rule)
     return "\n\n".join(blocks) + "\n"
 
 
 def of_rule(rule: Rule) -> Iterator[str]:
     """What there is to say of one alert."""
-    above = rule.side is Side.ABOVE
-    unit = " °C" if rule.condition.unit is Unit.CELSIUS else ""
-    back = rule.threshold - rule.slack if above else rule.threshold + rule.slack
-    value = rule.threshold + rule.slack if above else rule.threshold / 2
-    gpu_0 = Subject("", {gpu.HW_NAME: "GPU 0"})
     yield f"## {rule.name}"
-    yield f"> {prose(Transition(rule, gpu_0, State.PENDING, State.FIRING, value, 0, 0.0).message)}"
-    yield (
-        f"**{rule.severity.value.capitalize()}** when {looked_at(rule.condition)} is {rule.side.value} "
-        f"{rule.threshold:g}{unit} for {rule.for_seconds:g} s; resolved when it is {round(back, 6):g}{unit} or "
-        f"{'less' if above else 'more'}."
-    )
-    yield "Options: " + ", ".join(f"`{name}`" for name in options_of(rule.name)) + "."
+    yield prose(f"> {advice(rule)}")
+    facts = [
+        f"**{rule.severity.value.capitalize()}.** Looks at {linked(str(rule.condition))}.",
+        f"Fires: {fires(rule)}.",
+        f"Resolved: {resolved(rule)}.",
+    ]
+    if quiet := "; ".join(silent(rule)):
+        facts.append(f"Silent: {quiet}.")
+    facts.append(f"Message: {code(rule.message)}")
+    if rule.condition.evidence:
+        facts.append(f"Evidence: {', '.join(f'`{word}`' for word in rule.condition.evidence)}.")
+    yield "\\\n".join(facts)
 
 
-def looked_at(condition: Condition) -> str:
-    """What a condition looks at, in words."""
-    match condition:
-        case Level(metric, where):
-            that = ", ".join(f"`{key}={value}`" for key, value in where.items())
-            return link(metric, "metrics.md") + (f" with {that}" if that else "")
-        case ShareOf(metric, whole):
-            return f"{link(metric, 'metrics.md')} as a share of {link(whole, 'metrics.md')}"
-        case Highest(conditions):
-            return f"the highest of {' and '.join(map(looked_at, conditions))}"
-    raise TypeError(f"there are no words for {condition}")
+_NAMES: Final = re.compile(
+    "|".join(re.escape(name) for name in sorted((m.name for m in METRICS), key=len, reverse=True))
+)
+
+
+def linked(text: str) -> str:
+    """A condition's text with its metrics as links."""
+    by_name = {metric.name: metric for metric in METRICS}
+    return _NAMES.sub(lambda match: link(by_name[match[0]], "metrics.md"), text)
+
+
+ABOUT_ADAPTIVE: Final = f"""\
+A rule that is `adaptive` also tells {", ".join(f"`{own.ALERT_EVIDENCE}.{word}`" for word in EVIDENCE)}: what is usual in this \
+run, how far from it the value is, in its usual scatter, and how many values that was learned from."""
+
+ABOUT_NAMES: Final = f"""\
+`{own.ALERTS}`: the alerts that fired while the span was open, the worst first, with commas between. A training span that opens \
+under a firing alert has it from its start."""
+
+
+def spans() -> str:
+    """The page of what is put onto spans."""
+    figures = [(f"`{figure.name}`", f"`{figure.unit.value}`", figure.description) for figure in summary.FIGURES]
+    attributes = [(f"`{name}`", meaning) for name, meaning in EVENT_ATTRIBUTES]
+    blocks = [MARK, "# On spans", ABOUT_SPANS]
+    blocks += ["## Events", ABOUT_EVENTS, table(("attribute", "meaning"), *attributes), ABOUT_ADAPTIVE]
+    blocks += ["## Names", ABOUT_NAMES]
+    blocks += ["## Sums", ABOUT_SUMMARY, table(("attribute", "unit", "meaning"), *figures)]
+    return "\n\n".join(blocks) + "\n"
 
 
 NEEDS: Final = {
@@ -237,6 +321,8 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "metrics.md": metrics,
     "options.md": options,
     "alerts.md": alerts,
+    "detection.md": detection,
+    "spans.md": spans,
     "xid.md": xids,
 }
 """What gives the text of every page, by its file's name."""

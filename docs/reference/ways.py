@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from otel_hwmetrics.catalog import gpu_health, own
 from otel_hwmetrics.model import Metric
-from otel_hwmetrics.sources import dataset, jax, pressure, sensors, torch, tree
+from otel_hwmetrics.sources import dataset, jax, pressure, sensors, torch, training, tree
 from otel_hwmetrics.sources.base import Reader
 from otel_hwmetrics.sources.container import cpu as container_cpu
 from otel_hwmetrics.sources.container import io as container_io
@@ -42,6 +42,7 @@ TABLES: Final[tuple[tuple[str, Table], ...]] = (
     ("process", process_library.READERS),
     ("tree", tree.READERS),
     ("dataset", (*dataset.INFO_READERS, *dataset.NFS_READERS)),
+    ("training", training.READERS),
     ("torch", torch.READERS),
     ("jax", jax.READERS),
     ("nvidia", FIELDS),

@@ -11,12 +11,24 @@ from itertools import pairwise
 from types import ModuleType
 from typing import Final
 
-from otel_hwmetrics.catalog import container, dataset, framework, gpu, gpu_health, gpu_links, own, process, system, tree
+from otel_hwmetrics.catalog import (
+    container,
+    dataset,
+    framework,
+    gpu,
+    gpu_health,
+    gpu_links,
+    own,
+    process,
+    system,
+    training,
+    tree,
+)
 from otel_hwmetrics.model import Kind, Metric, Origin, Peak, Quotient, Rate, Ratio, Share
 
 KINDS: Final = {Kind.COUNTER: "Counter", Kind.UP_DOWN_COUNTER: "Up-down counter", Kind.GAUGE: "Gauge"}
 
-OF_A_MOMENT: Final = {system.UPTIME, process.UPTIME}
+OF_A_MOMENT: Final = {system.UPTIME, process.UPTIME, training.STEP_AGE, tree.UNINTERRUPTIBLE_TIME}
 """Gauges whose readings say that they are of one moment: no mean is made of them."""
 
 _USER_AND_SYSTEM: Final = "`user`, `system`"
@@ -72,7 +84,17 @@ NARROWER: Final[Mapping[ModuleType, Mapping[str, str]]] = {
     dataset: {system.DEVICE: "the disk; where there is none what is mounted, such as a server's directory"},
     framework: {gpu.HW_ID: "that of `hw.gpu.memory.usage`, so that the two can be joined"},
     gpu_links: {gpu_links.ERROR_TYPE: "`replay`, `crc`, `recovery` and others, as the driver tells them apart"},
-    own: {own.ERROR_TYPE: "the exception", gpu.HW_ID: "the GPU's", gpu.GPU_INDEX: "likewise"},
+    own: {
+        own.ERROR_TYPE: "the exception",
+        gpu.HW_ID: "of alerts about a device, the device's",
+        gpu.GPU_INDEX: "of alerts about a GPU, the driver's number for it",
+        system.FILESYSTEM_MOUNTPOINT: "of alerts about a filesystem, where it is mounted",
+        framework.TORCH_DEVICE: "of alerts about PyTorch's memory on a device whose `hw.id` is not known",
+        framework.JAX_DEVICE: "of alerts about JAX's memory on a device whose `hw.id` is not known",
+        dataset.DATASET_PATH: "of alerts about a data set, as in the option `dataset_paths`",
+        system.NETWORK_INTERFACE: "of alerts about a network interface, its name",
+        system.DEVICE: "of alerts about a disk, its name",
+    },
 }
 """What they mean in one file of the catalog, where that is less or something else."""
 
