@@ -83,16 +83,19 @@ class Engine:
         phases = self._silencing(snapshot, now)
         stopped = window > STOPPED * max(self._windows)
         self._windows.append(window)
+        aloud = Moment(now, window, stopped)
+        silenced = aloud._replace(silent=True)
         steps: list[Transition] = []
         for seat in self._seats.values():
-            moment = Moment(now, window, stopped, not phases.isdisjoint(seat.rule.silent_in))
             with seat.judging:
-                self._judge(seat, snapshot, moment, steps)
+                self._judge(seat, snapshot, aloud if phases.isdisjoint(seat.rule.silent_in) else silenced, steps)
         return steps
 
     def _judge(self, seat: _Seat, snapshot: Snapshot, moment: Moment, steps: list[Transition]) -> None:
         """One rule on all of its subjects; the steps are added to those that there are."""
         findings = seat.watcher.look(snapshot)
+        if not findings and not seat.instances:  # no such device here: most rules, on most machines
+            return
         self._meet(seat, findings, moment.now)
         for instance in seat.instances.values():
             finding = findings.get(instance.subject)
