@@ -15,7 +15,7 @@ from rich.tree import Tree
 from demo_arrived import ALERT, SECTIONS, Alert, Arrived, own_points, section_of, severity
 from otlp_receiver import Point, ReceivedMetric, ReceivedSpan
 
-WIDTH, LATEST, HIGHEST = 110, 33, 19  # Of the screen, and of two columns of the table of metrics.
+WIDTH, LATEST, HIGHEST = 116, 33, 19  # Of the screen, and of two columns of the table of metrics.
 GAP = (0, 1, 0, 0)  # Between the columns of a table.
 MANY = 4  # A cell of the table has this many values at most; the rest is counted.
 
@@ -101,7 +101,7 @@ def metric_table(arrived: Arrived, *, wide: bool) -> Table:
     table.add_column("name", no_wrap=True)
     table.add_column("unit", no_wrap=True, style="dim")
     if wide:
-        table.add_column("kind", no_wrap=True, style="dim")
+        table.add_column("kind", no_wrap=True, style="dim", min_width=7)
     table.add_column("latest", no_wrap=True)
     if wide:
         table.add_column("highest", no_wrap=True)
