@@ -253,7 +253,10 @@ def test_the_sums_of_a_training_span_are_those_of_its_time() -> None:
         burn(0.7)
     attributes: dict[str, Any] = dict(span.attributes)  # type: ignore[attr-defined]
     seconds = (span.end_time - span.start_time) / 1e9  # type: ignore[attr-defined]
-    assert attributes["hwmetrics.summary.gpu.energy"] == pytest.approx(300 * seconds, rel=0.1)
+    # A busy machine may not be looked at once more within the hundredth of a span that its end waits.
+    summed = attributes["hwmetrics.summary.time"]
+    assert seconds / 2 < summed <= seconds
+    assert attributes["hwmetrics.summary.gpu.energy"] == pytest.approx(300 * summed, rel=0.1)
     assert attributes["hwmetrics.summary.gpu.utilization"] == pytest.approx(0.5, rel=0.05)
     assert attributes["hwmetrics.summary.cpu.time"] == pytest.approx(burnt, abs=0.5)
 
