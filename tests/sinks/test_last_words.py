@@ -588,6 +588,28 @@ def test_a_process_that_may_start_no_thread_speaks_on_its_own(tmp_path: Path) ->
     assert job.recorded() == ["exception"]
 
 
+@pytest.mark.skipif(not LINUX, reason="elsewhere it is left alone")
+def test_where_hearing_fails_a_job_that_hangs_is_no_less_ended(tmp_path: Path) -> None:
+    """A process that may open no more files has the signal's default, and not a handler that nobody runs."""
+    code = f"""
+    import contextlib, errno, socket
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+    socket.socketpair = refuse
+    with contextlib.suppress(OSError):
+        last.install()
+    ready()
+    {SLEEP}
+    """
+    job = Job(code, tmp_path / "ours")
+    assert job.process.stdout is not None
+    assert job.process.stdout.readline() == "ready\n"
+    job.process.send_signal(signal.SIGTERM)
+    assert job.process.wait(60) == -signal.SIGTERM
+    job.process.communicate()
+    assert job.recorded() == []
+
+
 def test_a_fault_of_ours_costs_the_words_alone(tmp_path: Path) -> None:
     """The job's own traceback and exit status are as ever."""
     code = "last._flush = lambda *_: 1 / 0; last.install(); raise RuntimeError('over')"

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from opentelemetry.semconv._incubating.attributes.hw_attributes import HwGpuTaskValues
-
 from otel_hwmetrics.alerts.atwork import WORKED
 from otel_hwmetrics.alerts.baseline import Baseline
 from otel_hwmetrics.alerts.conditions import Condition, Finding, Readings, Totals, Watcher
 from otel_hwmetrics.alerts.engine import STOPPED, WINDOWS
 from otel_hwmetrics.alerts.forecast import Envelope
+from otel_hwmetrics.alerts.gpus import GENERAL
 from otel_hwmetrics.alerts.rule import show, show_seconds
 from otel_hwmetrics.alerts.subjects import HOST, Memory, Subject
 from otel_hwmetrics.catalog import gpu, gpu_activity, training
@@ -260,7 +259,7 @@ class _Gpus:
     def __init__(self) -> None:
         self._work = Memory(_Work)
         self._used = False  # whether the job used any, as it was known last
-        self._utilization = Readings(gpu.UTILIZATION, {gpu.HW_GPU_TASK: HwGpuTaskValues.GENERAL.value})
+        self._utilization = Readings(gpu.UTILIZATION, GENERAL)
         self._others = [
             Readings(metric) for metric in (gpu.POWER, gpu_activity.TENSOR_ACTIVITY, gpu_activity.DRAM_ACTIVITY)
         ]

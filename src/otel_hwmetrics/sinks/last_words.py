@@ -125,8 +125,13 @@ class LastWords:
             signal.signal(signal.SIGTERM, self._on_sigterm)
         except ValueError:  # the main thread of another interpreter than the main one
             return
-        if by_default and not self._wakeup.start():  # with our handler a job that hangs would be deaf to it
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if by_default:
+            hears = False
+            try:
+                hears = self._wakeup.start()
+            finally:
+                if not hears:  # with our handler a job that hangs would be deaf to it
+                    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _on_sigterm(self, signum: int, frame: FrameType | None) -> None:
         self._answered = time.monotonic()
