@@ -239,7 +239,10 @@ def test_an_event_is_on_the_span_within_an_interval_and_a_tenth_of_the_sample_th
 
 
 def test_the_sums_of_a_training_span_are_those_of_its_time() -> None:
-    """In real time: 300 W over the span's own length, CPU time that was burnt within it, and none of before or after."""
+    """In real time: 300 W over the span's own length, CPU time that was burnt within it, and none of before or after.
+
+    The end of a span waits a hundredth of its length for a last look; a machine that is slower than that gets three tries.
+    """
     provider = TracerProvider()
     with (
         FakeNvml([FakeGpu(power=300.0, utilization=0.5)]),
@@ -247,16 +250,17 @@ def test_the_sums_of_a_training_span_are_those_of_its_time() -> None:
             sample_interval=0.25, snapshot_timeout=5, tracer_provider=provider, logger_provider=LoggerProvider()
         ),
     ):
-        burn(0.7)
-        with hw.training_span("epoch", tracer_provider=provider) as span:
-            burnt = burn(1.6)
-        burn(0.7)
-    attributes: dict[str, Any] = dict(span.attributes)  # type: ignore[attr-defined]
-    seconds = (span.end_time - span.start_time) / 1e9  # type: ignore[attr-defined]
-    # A busy machine may not be looked at once more within the hundredth of a span that its end waits.
-    summed = attributes["hwmetrics.summary.time"]
-    assert seconds / 2 < summed <= seconds
-    assert attributes["hwmetrics.summary.gpu.energy"] == pytest.approx(300 * summed, rel=0.1)
+        for _ in range(3):
+            burn(0.7)
+            with hw.training_span("epoch", tracer_provider=provider) as span:
+                burnt = burn(1.6)
+            burn(0.7)
+            attributes: dict[str, Any] = dict(span.attributes)  # type: ignore[attr-defined]
+            seconds = (span.end_time - span.start_time) / 1e9  # type: ignore[attr-defined]
+            if attributes["hwmetrics.summary.time"] == pytest.approx(seconds, rel=0.02):
+                break
+    assert attributes["hwmetrics.summary.time"] == pytest.approx(seconds, rel=0.02)
+    assert attributes["hwmetrics.summary.gpu.energy"] == pytest.approx(300 * seconds, rel=0.1)
     assert attributes["hwmetrics.summary.gpu.utilization"] == pytest.approx(0.5, rel=0.05)
     assert attributes["hwmetrics.summary.cpu.time"] == pytest.approx(burnt, abs=0.5)
 

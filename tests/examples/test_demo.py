@@ -160,8 +160,8 @@ def test_ctrl_c_leaves_no_process() -> None:
         rest = demo.stdout.read()
         assert demo.wait(20) == 130
     assert time.monotonic() - started < 10
-    # What the training says until it is interrupted comes before it: of its epochs, and of alerts.
-    assert [line for line in rest.splitlines() if line][-1] == "Interrupted; nothing is left running."
-    assert "Traceback" not in rest
-    assert "Spans, with" not in rest
+    # A slow machine may have the training go on until it is interrupted: it speaks of its epochs, and of alerts.
+    assert [line for line in rest.splitlines() if line and not line.startswith("epoch ") and " alert=" not in line] == [
+        "Interrupted; nothing is left running."
+    ]
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
