@@ -133,7 +133,7 @@ def test_a_second_provider_is_served_and_the_first_is_silent() -> None:
     first_provider, first = provider()
     second_provider, second = provider()
     otel_hwmetrics.instrument(meter_provider=first_provider)
-    otel_hwmetrics.instrument(meter_provider=second_provider)
+    otel_hwmetrics.instrument(meter_provider=second_provider, **PATIENT)
     assert collect(first) == {}
     assert "system.cpu.time" in collect(second)
 
@@ -143,7 +143,7 @@ def test_the_handle_ends_its_own_instrumentation_and_no_later_one() -> None:
     first_provider, _ = provider()
     second_provider, second = provider()
     old = otel_hwmetrics.instrument(meter_provider=first_provider)
-    new = otel_hwmetrics.instrument(meter_provider=second_provider)
+    new = otel_hwmetrics.instrument(meter_provider=second_provider, **PATIENT)
     old.shutdown()
     assert "system.cpu.time" in collect(second)
     new.shutdown()
@@ -154,7 +154,7 @@ def test_the_handle_ends_its_own_instrumentation_and_no_later_one() -> None:
 def test_without_arguments_what_runs_goes_on() -> None:
     """A script with `instrument()` under auto-instrumentation keeps the counters that run, and gets a handle on them."""
     meter_provider, reader = provider()
-    HardwareMetricsInstrumentor().instrument(skip_dep_check=True, meter_provider=meter_provider)
+    HardwareMetricsInstrumentor().instrument(skip_dep_check=True, meter_provider=meter_provider, **PATIENT)
     handle = otel_hwmetrics.instrument()
     assert "system.cpu.time" in collect(reader)
     handle.shutdown()
@@ -201,7 +201,7 @@ def test_under_auto_instrumentation_a_wrong_option_is_logged_and_passed_over(
     monkeypatch.setenv("OTEL_PYTHON_HWMETRICS_ALERT_GPU_HOT_THRESHOLD", "70")
     meter_provider, reader = provider()
     with caplog.at_level(logging.ERROR):
-        HardwareMetricsInstrumentor().instrument(skip_dep_check=True, meter_provider=meter_provider)
+        HardwareMetricsInstrumentor().instrument(skip_dep_check=True, meter_provider=meter_provider, **PATIENT)
     assert "'sample_interval' is 'fast' (in the environment, as OTEL_PYTHON_HWMETRICS_SAMPLE_INTERVAL)" in caplog.text
     assert "Passed over" in caplog.text
     assert "system.cpu.time" in collect(reader)
@@ -239,7 +239,7 @@ def test_no_gpu_is_one_info_line_and_no_zeros(
     """Host metrics flow, no GPU metric exists, and one line says what is missing and why."""
     monkeypatch.setattr("otel_hwmetrics._guard.LOUD", loud)
     meter_provider, reader = provider()
-    with caplog.at_level(logging.INFO), otel_hwmetrics.instrument(meter_provider=meter_provider):
+    with caplog.at_level(logging.INFO), otel_hwmetrics.instrument(meter_provider=meter_provider, **PATIENT):
         found = collect(reader)
     assert "system.cpu.time" in found
     assert not [name for name in found if name.startswith(("hw.", "hwmetrics.gpu"))]
@@ -272,7 +272,7 @@ def test_a_fault_of_ours_in_starting_ends_no_training(monkeypatch: pytest.Monkey
 def test_what_ran_runs_on_when_a_new_instrumentation_cannot_start() -> None:
     """A call of `instrument()` that raises leaves the job as well watched as before."""
     meter_provider, reader = provider()
-    otel_hwmetrics.instrument(meter_provider=meter_provider, sources=["process"])
+    otel_hwmetrics.instrument(meter_provider=meter_provider, sources=["process"], **PATIENT)
     with pytest.raises(SourceUnavailable):
         otel_hwmetrics.instrument(sources=["nvidia"])
     assert "process.cpu.time" in collect(reader)
@@ -285,7 +285,7 @@ def test_a_named_source_that_is_missing_takes_nothing_along_under_auto_instrumen
     monkeypatch.setenv("OTEL_PYTHON_HWMETRICS_SOURCES", "nvidia,process")
     meter_provider, reader = provider()
     with caplog.at_level(logging.ERROR):
-        HardwareMetricsInstrumentor().instrument(skip_dep_check=True, meter_provider=meter_provider)
+        HardwareMetricsInstrumentor().instrument(skip_dep_check=True, meter_provider=meter_provider, **PATIENT)
     found = collect(reader)
     assert "process.cpu.time" in found
     assert "system.cpu.time" not in found
@@ -369,14 +369,15 @@ def test_process_identity_is_told_once(gpus: FakeNvml, monkeypatch: pytest.Monke
     monkeypatch.setenv("RANK", "3")
     reader, told_reader = InMemoryMetricReader(), InMemoryMetricReader()
     keys = {"process.pid", "process.executable.name", "hwmetrics.rank"}
-    with otel_hwmetrics.instrument(meter_provider=MeterProvider([reader], resource=Resource({"process.pid": 1}))):
+    bare = MeterProvider([reader], resource=Resource({"process.pid": 1}))
+    with otel_hwmetrics.instrument(meter_provider=bare, **PATIENT):
         found = collect(reader)
     for name, points in found.items():
         expected = keys - {"process.pid"} if name.startswith(("process.", "hwmetrics.process.")) else set()
         for point in points:
             assert keys & set(point.attributes or ()) == expected, name
     resource = Resource({"process.pid": 1, "process.executable.name": "python", "hwmetrics.rank": 3})
-    with otel_hwmetrics.instrument(meter_provider=MeterProvider([told_reader], resource=resource)):
+    with otel_hwmetrics.instrument(meter_provider=MeterProvider([told_reader], resource=resource), **PATIENT):
         told = collect(told_reader)
     assert not [name for name, points in told.items() for point in points if keys & set(point.attributes or ())]
 

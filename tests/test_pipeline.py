@@ -147,7 +147,7 @@ LATE = """
     from otel_hwmetrics.testing import FakeGpu, FakeNvml
 
     FakeNvml([FakeGpu(temperature=95.0)]).install()
-    hw.instrument(sample_interval=0.2, alert_gpu_hot_for=0.5)
+    hw.instrument(sample_interval=0.2, alert_gpu_hot_for=0.5, snapshot_timeout=20.0)
     reader, records = InMemoryMetricReader(), InMemoryLogRecordExporter()
     logger_provider = LoggerProvider()
     logger_provider.add_log_record_processor(SimpleLogRecordProcessor(records))
