@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_hwmetrics import folders
-from otel_hwmetrics.folders import DRAFTS_FOR, KEEP, Folder, file_name, folder
+from otel_hwmetrics.folders import DRAFTS_FOR, KEEP, Folder, file_name, folder, runtime_folders
 
 AT = 1_795_860_903_123_456_789
 """2026-11-28T10:15:03Z."""
@@ -40,6 +40,31 @@ def write(where: Folder, name: str, text: bytes = b"whole\n") -> Path:
 
 
 HOMELESS = {"HOME": os.devnull}
+
+
+_given_away: set[tuple[int, int]] = set()
+
+
+def give_away(path: Path) -> None:
+    """Make it another user's; where only root can, every test that looks is told so."""
+    if os.geteuid() == 0:
+        os.chown(path, 1, -1)
+    else:
+        _given_away.add((os.stat(path).st_dev, os.stat(path).st_ino))
+
+
+@pytest.fixture(autouse=True)
+def owners(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let `give_away` work for those who are not root."""
+
+    def mine(found: os.stat_result) -> bool:
+        return found.st_uid == os.geteuid() and (found.st_dev, found.st_ino) not in _given_away
+
+    if os.geteuid() != 0:
+        monkeypatch.setattr("otel_hwmetrics.folders.folder.mine", mine)
+        monkeypatch.setattr("otel_hwmetrics.folders.places.mine", mine)
+    yield
+    _given_away.clear()
 
 
 @pytest.fixture
@@ -440,3 +465,194 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
     assert [writer.returncode for writer in writers] == [0, 0], told
     assert {os.path.getsize(os.path.join(where, name)) for name in os.listdir(where)} == {100_000}
     assert len(os.listdir(where)) == 20
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """The places in which processes of a user meet, in their order, each as the machine would have it."""
+    found = {name: tmp_path / name for name in ("runtime", "shm", "job", "tmp")}
+    for name, path in found.items():
+        path.mkdir()
+        path.chmod(0o700 if name in ("runtime", "job") else 0o1777)
+    monkeypatch.setattr("otel_hwmetrics.folders.places.SHARED_MEMORY", str(found["shm"]))
+    monkeypatch.setattr("otel_hwmetrics.folders.places.TEMPORARY", str(found["tmp"]))
+    return found
+
+
+def meet(places: dict[str, Path]) -> list[str]:
+    """The names of the places where processes meet."""
+    found = runtime_folders({"XDG_RUNTIME_DIR": str(places["runtime"]), "TMPDIR": str(places["job"])})
+    for each in found:
+        assert os.path.basename(each.path) == f"otel_hwmetrics-{os.geteuid()}"
+        assert mode(each.path) == 0o700
+    return [Path(each.path).parent.name for each in found]
+
+
+def test_processes_meet_where_all_of_them_look(places: dict[str, Path]) -> None:
+    """In one order, in folders of ours that are made; a place that is two, once."""
+    assert meet(places) == meet(places) == ["runtime", "shm", "job", "tmp"]
+    places["job"] = places["tmp"]
+    assert meet(places) == ["runtime", "shm", "tmp"]
+    link = places["shm"].parent / "link"
+    link.symlink_to(places["shm"])
+    assert meet({**places, "job": link}) == ["runtime", "shm", "tmp"]
+
+
+def test_a_place_that_is_not_there_is_passed_over(places: dict[str, Path]) -> None:
+    """Or of which nothing is said, or that is relative, or no folder, or cannot be a path."""
+    (places["tmp"] / "file").touch()
+    for odd in ("", "relative", f"{places['tmp']}/none", f"{places['tmp']}/file", "/nul\0l"):
+        found = runtime_folders({"XDG_RUNTIME_DIR": odd, "TMPDIR": odd})
+        assert [Path(each.path).parent.name for each in found] == ["shm", "tmp"], odd
+    assert not (places["tmp"] / "none").exists()
+
+
+def of_another(path: Path) -> None:
+    """Make a folder of another user's, as whom nobody runs here."""
+    path.mkdir(mode=0o700)
+    give_away(path)
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        pytest.param(lambda ours: ours.symlink_to(ours.parent.parent / "theirs"), id="a link"),
+        pytest.param(lambda ours: ours.symlink_to(ours.parent.parent / "nothing"), id="a link to nothing"),
+        pytest.param(lambda ours: ours.touch(), id="a file"),
+        pytest.param(os.mkfifo, id="a pipe"),
+        pytest.param(open_to_a_group, id="open to others"),
+        pytest.param(of_another, id="another user's"),
+    ],
+)
+def test_a_name_that_somebody_has_taken_is_passed_over(places: dict[str, Path], take: Callable[[Path], None]) -> None:
+    """No other name is tried in its stead, since the other ranks would not find it; nothing is written there."""
+    (places["shm"].parent / "theirs").mkdir(mode=0o700)
+    take(places["shm"] / f"otel_hwmetrics-{os.geteuid()}")
+    assert meet(places) == ["runtime", "job", "tmp"]
+    assert len(list(places["shm"].iterdir())) == 1
+    assert list((places["shm"].parent / "theirs").iterdir()) == []
+
+
+def test_a_place_where_others_may_rename_our_folder_is_passed_over(places: dict[str, Path]) -> None:
+    """One that all may write to, without the sticky bit."""
+    places["tmp"].chmod(0o777)
+    places["job"].chmod(0o770)
+    assert meet(places) == ["runtime", "shm"]
+
+
+def test_the_runtime_folder_of_the_user_before_is_passed_over(places: dict[str, Path]) -> None:
+    """Which the environment still names after `su`."""
+    give_away(places["runtime"])
+    assert meet(places) == ["shm", "job", "tmp"]
+
+
+def test_a_folder_that_a_server_keeps_is_passed_over(places: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other machines have it, too, and a lock there is for all of them, or hangs."""
+    mounts = places["tmp"].parent / "mounts"
+    line = "36 35 0:31 / {} rw,relatime shared:1 - {} server rw\n"
+    mounts.write_text(
+        line.format("/", "ext4") + line.format(places["job"], "nfs4") + line.format(f"{places['job']}/deeper", "ext4")
+    )
+    monkeypatch.setattr("otel_hwmetrics.folders.places.MOUNTS", str(mounts))
+    assert meet(places) == ["runtime", "shm", "tmp"]
+    mounts.write_text(mounts.read_text() + line.format(places["job"], "tmpfs"))
+    assert meet(places) == ["runtime", "shm", "job", "tmp"]
+    mounts.unlink()
+    assert meet(places) == ["runtime", "shm", "job", "tmp"]
+
+
+def test_where_there_are_no_owners_processes_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows."""
+    monkeypatch.delattr(os, "geteuid")
+    assert runtime_folders() == []
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_a_file_that_stays_is_for_its_user_alone(tmp_path: Path, mask: int) -> None:
+    """It is made once, and is the same for whoever opens it; programs that are started do not get it."""
+    where = Folder(str(tmp_path / "ours"), alone=True)
+    before = os.umask(mask)
+    try:
+        first, second = where.open_file("holder"), where.open_file("holder")
+    finally:
+        os.umask(before)
+    try:
+        os.write(first, b"told")
+        assert os.pread(second, 10, 0) == b"told"
+        assert not os.get_inheritable(first)
+        assert mode(where / "holder") == 0o600
+        assert mode(where.path) == 0o700
+        assert where.leads_to("holder", first)
+    finally:
+        os.close(first)
+        os.close(second)
+
+
+def another_users(path: Path) -> None:
+    """Make a file of another user's."""
+    path.touch()
+    give_away(path)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        pytest.param(lambda path: path.symlink_to(path.parent.parent / "precious"), id="a link"),
+        pytest.param(lambda path: path.symlink_to(path.parent.parent / "nothing"), id="a link to nothing"),
+        pytest.param(lambda path: path.hardlink_to(path.parent.parent / "precious"), id="a second name"),
+        pytest.param(os.mkfifo, id="a pipe"),
+        pytest.param(Path.mkdir, id="a folder"),
+        pytest.param(another_users, id="another user's"),
+    ],
+)
+def test_what_was_planted_under_the_name_of_a_file_is_not_opened(tmp_path: Path, plant: Callable[[Path], None]) -> None:
+    """Nor changed, nor waited at, and no descriptor is left open."""
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    precious.chmod(0o644)
+    where = Folder(str(tmp_path / "ours"))
+    where.make()
+    plant(Path(where / "holder"))
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="holder"):
+        where.open_file("holder")
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert precious.read_text() == "precious"
+    assert mode(precious) == 0o644
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_no_file_is_opened_in_a_folder_that_is_not_ours(tmp_path: Path) -> None:
+    """Though the file would be."""
+    where = Folder(str(tmp_path / "ours"), alone=True)
+    open_to_a_group(tmp_path / "ours")
+    with pytest.raises(PermissionError, match="alone"):
+        where.open_file("holder")
+    with pytest.raises(PermissionError, match="alone"):
+        where.make()
+    assert os.listdir(where.path) == []
+
+
+def test_a_file_that_others_could_read_no_longer_is_for_them(tmp_path: Path) -> None:
+    """A mode that somebody changed is put right."""
+    where = Folder(str(tmp_path))
+    os.close(where.open_file("holder"))
+    os.chmod(where / "holder", 0o644)
+    os.close(where.open_file("holder"))
+    assert mode(where / "holder") == 0o600
+
+
+@pytest.mark.parametrize("clean_up", ["file", "folder", "another"])
+def test_it_is_seen_that_somebody_cleaned_up(tmp_path: Path, clean_up: str) -> None:
+    """What is open is not what the next one finds."""
+    where = Folder(str(tmp_path / "ours"), alone=True)
+    descriptor = where.open_file("holder")
+    try:
+        os.unlink(where / "holder")
+        if clean_up == "folder":
+            os.rmdir(where.path)
+        elif clean_up == "another":
+            os.close(where.open_file("holder"))
+        assert not where.leads_to("holder", descriptor)
+    finally:
+        os.close(descriptor)

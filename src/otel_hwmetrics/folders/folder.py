@@ -1,35 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where files of ours go, what they are called, how they come to be there whole, and which of them are removed.
-
-What a file holds tells of somebody's job, so it is for its user alone: files have the mode 0600, folders that are made
-here 0700. A file is written under a temporary name beside its own and then renamed: no half file is ever met under the
-final name. Other users may be able to write to the folder, if it is a shared one; so no link that is there already is
-followed (https://cwe.mitre.org/data/definitions/59.html), a folder is opened once and everything in it reached from
-there, and a folder below the machine's temporary one counts only if it is ours alone
-(https://cwe.mitre.org/data/definitions/379.html).
-"""
+"""A folder, and the files in it: made whole, for their user alone, and removed when there are too many."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
+import errno
 import os
 import re
 import secrets
 import shutil
 import stat
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import BinaryIO, cast
 
-from otel_hwmetrics.ranks import RANK, WORLD_SIZE, ranks
-
-_logger = logging.getLogger("otel_hwmetrics")
-
-OWN = "otel_hwmetrics"
-"""The name of our folder in the user's."""
+from otel_hwmetrics.folders.names import STAMP
+from otel_hwmetrics.ranks import WORLD_SIZE, ranks
 
 KEEP = 50
 """Newest files of one kind that `Folder.prune` leaves; in a job of more than half as many ranks, two a rank."""
@@ -39,108 +25,15 @@ DRAFTS_FOR = 3600.0
 _PRIVATE_FOLDER = 0o700
 _PRIVATE_FILE = 0o600
 _OTHERS = 0o077
+_STANDING = (
+    os.O_RDWR
+    | os.O_CREAT
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)  # a pipe would be waited at; a regular file does not know it
+)
 
-_STAMP = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}-[0-9]{2}-[0-9]{2}Z"
-_DRAFT = re.compile(rf"\.{_STAMP}-[A-Za-z0-9._-]+\.[0-9a-f]{{8}}\.part")
-_ODD = re.compile(r"[^A-Za-z0-9._]+")
-_LONGEST_PART = 48
-
-
-def folder(directory: str = "", environ: Mapping[str, str] | None = None) -> Folder | None:
-    """The folder for our files: the first that there is, or can be made, and is writable.
-
-    The option ``directory``; the place that is customary for what a program keeps between its runs; a folder of our own
-    below the machine's temporary one. Nothing is made or written to find it, so a run that never needs it leaves none.
-
-    Args:
-        directory: The option; empty for none.
-        environ: Instead of the process's own.
-
-    Returns:
-        None where nothing can be written at all.
-    """
-    environ = os.environ if environ is None else environ
-    if not directory:
-        return _unnamed(environ)
-    named = os.path.abspath(os.path.expanduser(directory))
-    if _writable(named):
-        return Folder(named)
-    found = _unnamed(environ)
-    instead = f"files go to {found.path}" if found else "no files are written"
-    _logger.warning("The folder %s cannot be written to: %s.", named, instead)
-    return found
-
-
-def _unnamed(environ: Mapping[str, str]) -> Folder | None:
-    path = _customary(environ)
-    return Folder(path) if path and _writable(path) else _temporary()
-
-
-def _customary(environ: Mapping[str, str]) -> str:
-    """Where a program of this user keeps its state; empty where nobody can tell.
-
-    https://specifications.freedesktop.org/basedir-spec/latest/, which ignores a path that is not absolute; on Windows
-    and macOS the folder of applications (FOLDERID_LocalAppData, NSApplicationSupportDirectory).
-    """
-    home = environ.get("HOME") or os.path.expanduser("~")
-    if sys.platform == "win32":
-        state = environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
-    elif sys.platform == "darwin":
-        state = os.path.join(home, "Library", "Application Support")
-    else:
-        state = os.path.join(home, ".local", "state")
-    told = environ.get("XDG_STATE_HOME", "")
-    state = told if os.path.isabs(told) else state
-    return os.path.join(state, OWN) if os.path.isabs(state) else ""
-
-
-def _writable(path: str) -> bool:
-    """Whether a folder can be written to or, where there is none, be made."""
-    while not os.path.lexists(path):
-        above = os.path.dirname(path)
-        if above == path:
-            return False
-        path = above
-    effective = os.access in os.supports_effective_ids
-    return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK, effective_ids=effective)
-
-
-def _temporary() -> Folder | None:
-    try:
-        parent = tempfile.gettempdir()
-    except FileNotFoundError:  # there is none to be written to
-        return None
-    name = f"{OWN}-{os.geteuid()}" if hasattr(os, "geteuid") else OWN
-    found = Folder(os.path.join(parent, name), alone=True)
-    if os.path.lexists(found.path) and not found.ours:
-        # The name is easily guessed, and somebody has taken it.
-        found = Folder(f"{found.path}-{secrets.token_hex(4)}", alone=True)
-    return found
-
-
-def file_name(reason: str, suffix: str, time_unix_nano: int, environ: Mapping[str, str] | None = None) -> str:
-    """What a file of this process is called; sorted by name, files are in the order of their time.
-
-    Args:
-        reason: Why it is written, in a word: the name of an alert.
-        suffix: Its kind: ``.flight.jsonl``.
-        time_unix_nano: Of what it tells of; told to the second, in UTC.
-        environ: Instead of the process's own; for its rank.
-    """
-    stamp = time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime(time_unix_nano // 1_000_000_000))
-    rank = ranks(os.environ if environ is None else environ).get(RANK)
-    parts = (stamp, host().partition(".")[0], "" if rank is None else f"rank{rank}", str(os.getpid()), reason)
-    return "-".join(filter(None, map(_plain, parts))) + suffix
-
-
-def _plain(part: str) -> str:
-    """A part of a name as every file system and shell takes it; dashes stay, since stamps and hosts have them."""
-    return "-".join(filter(None, (_ODD.sub("_", word) for word in part.split("-"))))[:_LONGEST_PART].strip("-")
-
-
-def host() -> str:
-    """What this machine calls itself."""
-    return os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+_DRAFT = re.compile(rf"\.{STAMP}-[A-Za-z0-9._-]+\.[0-9a-f]{{8}}\.part")
 
 
 class Folder:
@@ -167,6 +60,61 @@ class Folder:
                 return True
         except OSError:
             return False
+
+    def make(self) -> tuple[int, int]:
+        """Make it, if it is not there yet, before there is a file to be written.
+
+        Returns:
+            Its device and inode, by which one folder is known under two paths.
+
+        Raises:
+            OSError: It cannot be made, or must be ours alone and is not.
+        """
+        _make(self.path)
+        with self._open() as descriptor:
+            found = os.stat(self.path if descriptor is None else descriptor)
+        return found.st_dev, found.st_ino
+
+    def open_file(self, name: str) -> int:
+        """Open a file that stays where it is, for reading and writing, and make it if there is none: one to be locked.
+
+        No link is followed, and what is opened is a regular file of this user's under this one name. So nobody can have
+        us lock, fill or empty another file (https://cwe.mitre.org/data/definitions/59.html,
+        https://cwe.mitre.org/data/definitions/62.html), nor wait at a pipe. It is not locked here, and programs that are
+        started do not get it; a forked child does, and with it a part in the lock.
+
+        Args:
+            name: Of the file; in a folder that is made if it is missing.
+
+        Returns:
+            A descriptor, which is the caller's to close.
+
+        Raises:
+            OSError: It cannot be opened or made, or what is there is not such a file, or the folder not such a folder.
+        """
+        _make(self.path)
+        with self._open() as folder:
+            descriptor = os.open(self._from(folder, name), _STANDING, _PRIVATE_FILE, dir_fd=folder)
+        try:
+            _check_standing(os.fstat(descriptor), self / name)
+            if hasattr(os, "fchmod"):
+                os.fchmod(descriptor, _PRIVATE_FILE)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def leads_to(self, name: str, descriptor: int) -> bool:
+        """Whether a name still leads to the file that `open_file` opened. Never raises `OSError`.
+
+        It does not where somebody has cleaned up in the meantime: systemd removes a user's runtime folder, and what is
+        theirs in /dev/shm, when their last session ends (``RemoveIPC=``, logind.conf(5)), though jobs go on.
+        A lock on such a file keeps nobody out, since the next one makes another.
+        """
+        with contextlib.suppress(OSError), self._open() as folder:
+            found = os.stat(self._from(folder, name), dir_fd=folder, follow_symlinks=False)
+            return os.path.samestat(found, os.fstat(descriptor))
+        return False
 
     @contextlib.contextmanager
     def new(self, name: str) -> Iterator[BinaryIO]:
@@ -236,7 +184,7 @@ class Folder:
             keep: How many stay; `KEEP`, or two a rank of this job, if not given.
         """
         keep = keep or max(KEEP, 2 * cast("int", ranks(os.environ).get(WORLD_SIZE, 1)))
-        ours = re.compile(rf"{_STAMP}-[A-Za-z0-9._-]+{re.escape(suffix)}")
+        ours = re.compile(rf"{STAMP}-[A-Za-z0-9._-]+{re.escape(suffix)}")
         with contextlib.suppress(OSError), self._open() as descriptor:
             names = os.listdir(self.path if descriptor is None else descriptor)
             finished = sorted(name for name in names if ours.fullmatch(name))
@@ -250,7 +198,7 @@ class Folder:
         path = self._from(descriptor, name)
         with contextlib.suppress(OSError):
             found = os.stat(path, dir_fd=descriptor, follow_symlinks=False)
-            if stat.S_ISREG(found.st_mode) and _mine(found):
+            if stat.S_ISREG(found.st_mode) and mine(found):
                 os.unlink(path, dir_fd=descriptor)
 
     def _remove_draft(self, name: str, descriptor: int | None) -> None:
@@ -259,7 +207,7 @@ class Folder:
             found = os.stat(self._from(descriptor, name), dir_fd=descriptor, follow_symlinks=False)
             if found.st_mtime >= time.time() - DRAFTS_FOR:
                 return
-            if stat.S_ISDIR(found.st_mode) and _mine(found):
+            if stat.S_ISDIR(found.st_mode) and mine(found):
                 shutil.rmtree(self / name, ignore_errors=True)  # it follows no link, within it neither
             else:
                 self._remove(name, descriptor)
@@ -277,7 +225,7 @@ class Folder:
         descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | (os.O_NOFOLLOW if self._alone else 0))
         try:
             found = os.fstat(descriptor)
-            if self._alone and not (_mine(found) and not found.st_mode & _OTHERS):
+            if self._alone and not (mine(found) and not found.st_mode & _OTHERS):
                 raise PermissionError(f"{self.path} is not this user's alone")
             yield descriptor
         finally:
@@ -289,9 +237,19 @@ def _draft(name: str) -> str:
     return f".{name}.{secrets.token_hex(4)}.part"
 
 
-def _mine(found: os.stat_result) -> bool:
+def mine(found: os.stat_result) -> bool:
     """Whether a file belongs to this user; where there are no owners, whatever there is does."""
     return not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+
+
+def _check_standing(found: os.stat_result, path: str) -> None:
+    """Refuse what is no regular file of this user's under one name.
+
+    Raises:
+        PermissionError: It is something else.
+    """
+    if not (stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and mine(found)):
+        raise PermissionError(errno.EPERM, "not a file of this user's alone", path)
 
 
 def _make(path: str) -> None:
