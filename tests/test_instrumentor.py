@@ -210,9 +210,8 @@ def test_under_auto_instrumentation_a_wrong_option_is_logged_and_passed_over(
 def test_declarative_configuration_hands_its_options_over(caplog: pytest.LogCaptureFixture) -> None:
     """What the SDK makes of the YAML reaches us as arguments; a key that we do not know is logged, not fatal."""
     with caplog.at_level(logging.ERROR):
-        made: Any = _dict_to_dataclass(
-            {"sample_interval": 0.5, "gpus": "all", "sampel_interval": 3}, HardwareMetricsInstrumentor.configuration
-        )
+        declarable: Any = HardwareMetricsInstrumentor.configuration
+        made: Any = _dict_to_dataclass({"sample_interval": 0.5, "gpus": "all", "sampel_interval": 3}, declarable)
     assert made.sample_interval == 0.5
     assert made.gpus == "all"
     assert made.alerts is None

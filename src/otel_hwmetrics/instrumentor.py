@@ -4,152 +4,129 @@
 OpenTelemetry's door (`HardwareMetricsInstrumentor`, also under ``opentelemetry-instrument`` and the declarative
 configuration file) never raises, since an instrumentor that does stops the loading of all others: what is wrong is
 logged and passed over. Ours (`instrument`) raises before it starts anything.
+
+OpenTelemetry opens its door in every process that a training starts, too. So behind it nothing is loaded before it is
+known that this process is to be measured (`otel_hwmetrics.roles`); `otel_hwmetrics.starting` is the rest.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Collection, Iterator
-from dataclasses import field, make_dataclass, replace
+import os
+import sys
+from collections.abc import Collection, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from opentelemetry._logs import LoggerProvider
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined] # no __all__
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import TracerProvider
 
-from otel_hwmetrics._guard import guard
-from otel_hwmetrics.alerts.builtin import RULES
-from otel_hwmetrics.alerts.rulebook import rulebook
-from otel_hwmetrics.config import FAMILIES, OPTIONS, Config, ConfigError, flat_options, resolve, unknown_option
-from otel_hwmetrics.pipeline import Pipeline
-from otel_hwmetrics.sinks.profile import checked_steps
-from otel_hwmetrics.sources.base import SourceUnavailable
+from otel_hwmetrics.roles import Role, imports_main_again, role_of
 
 if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
     from typing_extensions import Self
 
+    from otel_hwmetrics.config import Config
     from otel_hwmetrics.model import Snapshot
+    from otel_hwmetrics.pipeline import Pipeline
 
 _logger = logging.getLogger("otel_hwmetrics")
-_PASSED_OVER = "Passed over, training is not affected: %s"
 
-_lock = threading.RLock()
+OFF = ("false", "0", "no", "off")
+"""Words of the environment that switch everything off, as the table of options reads them, too."""
+
 _pipeline: Pipeline | None = None
 
 
-class Providers(NamedTuple):
-    """Where telemetry goes; the global provider where there is None."""
+class _Declarable:
+    """The attribute ``configuration``: made when somebody asks for it, since it names every option of every rule."""
 
-    meter_provider: MeterProvider | None = None
-    tracer_provider: TracerProvider | None = None
-    logger_provider: LoggerProvider | None = None
+    def __get__(self, instance: object, owner: type) -> type | None:
+        """The dataclass of what may be declared; None in a process that starts nothing, which needs no options."""
+        if _said("enabled", {}) in OFF or _bystander({}) is not None:
+            return None
+        from otel_hwmetrics.starting import Configuration
 
-
-_DECLARABLE = (*OPTIONS, *(name for rule in RULES for name in flat_options(rule.name)), *FAMILIES)
-
-
-class _Tolerant:
-    """Says which options it does not know, rather than failing: SDKs instrument with the defaults after a failure."""
-
-    def __init__(self, **options: Any) -> None:
-        for name, value in options.items():
-            if name in _DECLARABLE:
-                setattr(self, name, value)
-            else:
-                _logger.error(_PASSED_OVER, unknown_option(name, "in the declarative configuration"))
-
-
-Configuration = make_dataclass(
-    "Configuration",
-    [(name, Any, field(default=None)) for name in dict.fromkeys(_DECLARABLE)],
-    bases=(_Tolerant,),
-    init=False,
-)
-"""What the declarative configuration file may say below ``instrumentation/development: python: hwmetrics:``."""
+        return Configuration
 
 
 class HardwareMetricsInstrumentor(BaseInstrumentor):  # type: ignore[misc] # it is not typed
     """Entry point ``hwmetrics`` of ``opentelemetry_instrumentor``.
 
     ``instrument()`` takes ``meter_provider``, ``tracer_provider``, ``logger_provider`` and every option of
-    `otel_hwmetrics.config.Config`. The class is a singleton whose ``__init__`` runs again at each construction, so it
-    holds no state.
+    `otel_hwmetrics.config.Config`. It starts nothing in processes beside the training (`otel_hwmetrics.roles`). The class
+    is a singleton whose ``__init__`` runs again at each construction, so it holds no state.
     """
 
-    configuration: ClassVar[type] = Configuration
+    configuration = _Declarable()
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """None: it instruments the machine, not a library."""
         return ()
 
-    def _instrument(self, *, strict_config: Config | None = None, **kwargs: Any) -> None:
-        providers = Providers(**{name: kwargs.pop(name, None) for name in Providers._fields})
-        if strict_config is not None:
-            _start_or_say_why_not(strict_config, providers)
+    def _instrument(self, *, strict_config: Config | None = None, **options: Any) -> None:
+        global _pipeline  # noqa: PLW0603 - what runs is one for the process, as the instrumentor is
+        if strict_config is None and _is_nothing_to_start(options):
             return
-        with guard("starting"):
-            config, errors = resolve(kwargs)
-            for error in (*errors, *more_errors(config)):
-                _logger.error(_PASSED_OVER, error)
-            _start_what_can_be(config, providers)
+        from otel_hwmetrics import starting
+
+        providers = starting.Providers(**{name: options.pop(name, None) for name in starting.Providers._fields})
+        with starting.lock:
+            if strict_config is None:
+                _pipeline = starting.start_what_can_be(options, providers)
+            else:
+                _pipeline = starting.start(strict_config, providers)
 
     def _uninstrument(self, **_: Any) -> None:
-        with guard("stopping"):
-            _stop()
-
-
-def more_errors(config: Config) -> Iterator[ConfigError]:
-    """What is wrong with options that only a floor above them can tell: rules, addresses."""
-    yield from rulebook(config).errors
-    if config.notify:
-        from otel_hwmetrics.sinks.notify import check
-
-        yield from map(ConfigError, check(config.notify))
-
-
-def _start_or_say_why_not(config: Config, providers: Providers) -> None:
-    """Start; what the user must know of is raised, a fault of ours is not."""
-    missing: SourceUnavailable | None = None
-    with guard("starting"):
-        try:
-            _start(config, providers)
-        except SourceUnavailable as error:
-            missing = error
-    if missing is not None:
-        raise missing
-
-
-def _start_what_can_be(config: Config, providers: Providers) -> None:
-    """Start without the named sources that are not to be had, one after the other."""
-    while config.sources:
-        try:
-            return _start(config, providers)
-        except SourceUnavailable as error:
-            _logger.error(_PASSED_OVER, error)
-            config = replace(config, sources=tuple(name for name in config.sources if name != error.source))
-    return None
-
-
-def _start(config: Config, providers: Providers) -> None:
-    global _pipeline  # noqa: PLW0603 - what runs is one for the process, as the instrumentor is
-    with _lock:
-        if not config.enabled:
-            _logger.info("otel_hwmetrics is switched off by its option 'enabled'.")
+        global _pipeline
+        if _pipeline is None:
             return
-        pipeline = Pipeline(config, **providers._asdict())
-        pipeline.start()
-        _pipeline = pipeline
+        from otel_hwmetrics import starting
+
+        with starting.lock:
+            pipeline, _pipeline = _pipeline, None
+            if pipeline is not None:
+                starting.stop(pipeline)
 
 
-def _stop() -> None:
-    global _pipeline
-    with _lock:
-        pipeline, _pipeline = _pipeline, None
-        if pipeline is not None:
-            pipeline.stop()
+def _is_nothing_to_start(options: Mapping[str, Any]) -> bool:
+    """Whether OpenTelemetry's door stays closed here; says so."""
+    if _is_switched_off(options):
+        return True
+    role = _bystander(options)
+    if role is None:
+        return False
+    way = "; a training that runs here calls otel_hwmetrics.instrument()" if role.may_train else ""
+    _logger.debug("Nothing is measured in process %d: this is %s%s", os.getpid(), role.name, way)
+    return True
+
+
+def _bystander(options: Mapping[str, Any]) -> Role | None:
+    """The kind of process that this is, where nothing is to be started in it unless its own code asks for that."""
+    role = role_of(sys.orig_argv)
+    return None if role is not None and role.may_train and _is_wanted_everywhere(options) else role
+
+
+def _is_wanted_everywhere(options: Mapping[str, Any]) -> bool:
+    """Whether the user's word is that every process is to be measured that may train."""
+    return _said("emit", options) == "always"
+
+
+def _is_switched_off(options: Mapping[str, Any]) -> bool:
+    """Whether that can be told before anything is loaded; what files say is known only afterwards."""
+    if _said("enabled", options) not in OFF:
+        return False
+    _logger.info("otel_hwmetrics is switched off by its option 'enabled'.")
+    return True
+
+
+def _said(option: str, options: Mapping[str, Any]) -> str:
+    """What an argument says, else the environment, as the table of options has it; empty where neither does."""
+    given = options.get(option)
+    told = os.environ.get(f"OTEL_PYTHON_HWMETRICS_{option.upper()}", "") if given is None else str(given)
+    return told.strip().lower()
 
 
 class Instrumentation:
@@ -186,7 +163,8 @@ def instrument(
     """Start to measure and to judge; one line in a training script, no argument needed.
 
     Runs already (say, by ``opentelemetry-instrument``): without arguments it goes on as it is, with arguments it
-    starts again with these.
+    starts again with these. A process that multiprocessing spawns imports the script's main module again, before it
+    does anything: the call in there starts nothing, one in the function that the process is to run does.
 
     Args:
         meter_provider: Where metrics go; the global one by default, which may be set later.
@@ -201,14 +179,17 @@ def instrument(
         ConfigError: An option is wrong, wherever it was given; nothing was changed.
         SourceUnavailable: A source that ``sources`` names cannot be read here; what ran before runs again.
     """
-    providers = Providers(meter_provider, tracer_provider, logger_provider)
-    with _lock:
-        if _pipeline is not None and _pipeline.running and not options and providers == Providers():
+    if imports_main_again() and not _is_wanted_everywhere(options):
+        _logger.debug("Nothing is measured in process %d: it only imports the main module of its parent", os.getpid())
+        return Instrumentation(None)
+    from otel_hwmetrics import starting
+    from otel_hwmetrics.sources.base import SourceUnavailable
+
+    providers = starting.Providers(meter_provider, tracer_provider, logger_provider)
+    with starting.lock:
+        if _pipeline is not None and _pipeline.running and not options and providers == starting.Providers():
             return Instrumentation(_pipeline)
-        config, errors = resolve(options)
-        errors += tuple(more_errors(config))
-        if errors:
-            raise errors[0] if len(errors) == 1 else ConfigError("\n".join(map(str, errors)))
+        config = starting.checked(options)
         before = _pipeline if _pipeline is not None and _pipeline.running else None
         instrumentor = HardwareMetricsInstrumentor()
         if instrumentor.is_instrumented_by_opentelemetry:
@@ -252,6 +233,8 @@ def profile(steps: int = 5) -> str | None:
         TypeError: It is no whole number.
         ValueError: It is less than 1 or more than 1000.
     """
+    from otel_hwmetrics.sinks.profile import checked_steps
+
     steps = checked_steps(steps)
     running = _pipeline
     return running.profile(steps) if running is not None else None

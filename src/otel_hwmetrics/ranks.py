@@ -13,10 +13,13 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from opentelemetry.semconv._incubating.attributes import process_attributes
 
-from otel_hwmetrics.model import Attribute
+if TYPE_CHECKING:
+    # The SDK loads the resource detector in every process that a training starts, and this is the dearest part of it.
+    from otel_hwmetrics.model import Attribute
 
 RANK = "hwmetrics.rank"
 LOCAL_RANK = "hwmetrics.local_rank"

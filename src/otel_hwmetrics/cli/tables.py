@@ -17,7 +17,7 @@ from otel_hwmetrics.alerts.refusals import nearest
 from otel_hwmetrics.alerts.rule import Rule
 from otel_hwmetrics.alerts.rulebook import rulebook
 from otel_hwmetrics.config import resolve
-from otel_hwmetrics.instrumentor import more_errors
+from otel_hwmetrics.starting import more_errors
 
 WIDEST = 100
 """Columns of a text, at most."""

@@ -227,17 +227,24 @@ until = 121                               # optional, as are after and gpu
 A series is one number, or keyframes `[[seconds, number], ...]` in order of time, linear in between and held at both
 ends; two keyframes at the same second make a step. Anything else in the file is a `ScenarioError`.
 
-Importing this module is cheap: `pynvml` is imported when the first `FakeNvml` is made.
+Importing this module is cheap, since OpenTelemetry does so in every process that a training starts: the names below are
+loaded when they are first used, and `pynvml` when the first `FakeNvml` is made.
 """
 
 from __future__ import annotations
 
-from otel_hwmetrics.testing.binding import without_nvml
-from otel_hwmetrics.testing.clock import ManualClock
-from otel_hwmetrics.testing.faults import Hang
-from otel_hwmetrics.testing.gpu import FakeGpu, FakeMig, FakeProcess, Value
-from otel_hwmetrics.testing.nvml import FakeNvml
-from otel_hwmetrics.testing.scenario import ScenarioError, install_from_environment, load_scenario
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from otel_hwmetrics.testing.binding import without_nvml
+    from otel_hwmetrics.testing.captures import ReplayNvml
+    from otel_hwmetrics.testing.clock import ManualClock
+    from otel_hwmetrics.testing.faults import Hang
+    from otel_hwmetrics.testing.gpu import FakeGpu, FakeMig, FakeProcess, Value
+    from otel_hwmetrics.testing.nvml import FakeNvml
+    from otel_hwmetrics.testing.scenario import ScenarioError, load_scenario
 
 __all__ = [
     "FakeGpu",
@@ -252,3 +259,45 @@ __all__ = [
     "load_scenario",
     "without_nvml",
 ]
+
+_HOMES = {
+    "FakeGpu": "gpu",
+    "FakeMig": "gpu",
+    "FakeNvml": "nvml",
+    "FakeProcess": "gpu",
+    "Hang": "faults",
+    "ManualClock": "clock",
+    "ScenarioError": "scenario",
+    "Value": "gpu",
+    "load_scenario": "scenario",
+    "without_nvml": "binding",
+}
+
+
+def install_from_environment() -> FakeNvml | ReplayNvml | None:
+    """Install the scenario or capture that `OTEL_PYTHON_HWMETRICS_FAKE_NVML` names, for the life of the process.
+
+    Meant as an `opentelemetry_pre_instrument` entry point, so it never raises: what is wrong with the file is logged
+    as an error on `otel_hwmetrics.testing`, and NVML stays as it is. A warning there says that GPUs are scripted.
+
+    Returns:
+        What was installed; None if the variable is unset or empty, or the file is bad.
+    """
+    path = os.environ.get("OTEL_PYTHON_HWMETRICS_FAKE_NVML")
+    if not path:
+        return None
+    from otel_hwmetrics.testing.scenario import install
+
+    return install(path)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -70,18 +70,12 @@ def load_scenario(path: str | os.PathLike[str], *, clock: Clock | None = None) -
         raise ScenarioError(message) from error
 
 
-def install_from_environment() -> FakeNvml | ReplayNvml | None:
-    """Install the scenario or capture that `OTEL_PYTHON_HWMETRICS_FAKE_NVML` names, for the life of the process.
-
-    Meant as an `opentelemetry_pre_instrument` entry point, so it never raises: what is wrong with the file is logged
-    as an error on `otel_hwmetrics.testing`, and NVML stays as it is. A warning there says that GPUs are scripted.
+def install(path: str) -> FakeNvml | ReplayNvml | None:
+    """Install a scenario or a capture for the life of the process, as the environment asks for it; raises nothing.
 
     Returns:
-        What was installed; None if the variable is unset or empty, or the file is bad.
+        What was installed; None if the file is bad, which is logged.
     """
-    path = os.environ.get(_ENVIRONMENT_VARIABLE)
-    if not path:
-        return None
     with guard("installing scripted GPUs"):
         # Not at the top: a process that has no scenario should not pay for the reader of captures.
         from otel_hwmetrics.testing.captures import load_machine
