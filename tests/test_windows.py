@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from otel_hwmetrics.catalog import dataset, gpu, own, process, system, tree
 from otel_hwmetrics.model import Metric, Reading, Series, Snapshot, Window
-from otel_hwmetrics.windows import FORGET_EVERY, SHORTEST, Accumulator, Sample, between
+from otel_hwmetrics.windows import FORGET_AFTER, FORGET_EVERY, SHORTEST, Accumulator, Sample, between
 
 ENERGY = Series(gpu.ENERGY, {"hw.id": "GPU-1"})  # counted since boot
 POWER = ENERGY.of(gpu.POWER)
@@ -114,6 +114,19 @@ def test_what_each_pipeline_counts_anew_adds_up() -> None:
         assert value(between(None, story.at(2 + begun, {transitions: begun})), transitions) == total
     story.accumulator.pause()
     assert value(between(None, story.at(20, {transitions: 2})), transitions) == 12
+
+
+def test_what_a_pipeline_no_longer_counts_is_forgotten_like_anything_else() -> None:
+    """An hour on; its total is kept, and no sample fails for it."""
+    lost = Series(own.READINGS_LOST, {"error.type": "TimeoutError"})
+    story = Story()
+    story.at(0, {lost: 3})
+    story.accumulator.pause()
+    for number in range(1, FORGET_EVERY + 1):
+        story.at(FORGET_AFTER + number, {ENERGY: 0})
+    sample = story.at(2 * FORGET_AFTER, {lost: 1})
+    assert lost not in sample.absent
+    assert value(between(None, sample), lost) == 4
 
 
 def test_an_heir_goes_on_from_the_totals() -> None:

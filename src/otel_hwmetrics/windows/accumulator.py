@@ -70,7 +70,9 @@ class Accumulator:
             if series.metric.kind is Kind.COUNTER:
                 if series.metric.origin is Origin.ZERO:
                     continue
-                self._totals[series] = self._counters.pop(series).total
+                counter = self._counters.pop(series, None)
+                if counter is not None:  # else `pause` has seen to it
+                    self._totals[series] = counter.total
             del self._last[series]
         siblings.forget()
 
