@@ -12,6 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from otel_hwmetrics._guard import faults, guard
@@ -22,6 +23,17 @@ from otel_hwmetrics.sources.base import Batch, Source
 from otel_hwmetrics.windows import Accumulator, Sample, between
 
 _SAMPLING_TIME = Series(own.SAMPLING_TIME)
+
+
+# Made once each: for a series that is another object each time, equal to the last one, whoever keeps it has to compare.
+@lru_cache(maxsize=1024)
+def _lost(source: str, error_type: str) -> Series:
+    return Series(own.READINGS_LOST, {own.SOURCE: source, own.ERROR_TYPE: error_type})
+
+
+@lru_cache(maxsize=1024)
+def _failed(place: str) -> Series:
+    return Series(own.INTERNAL_ERRORS, {own.PLACE: place})
 
 
 class Judge(Protocol):
@@ -189,12 +201,11 @@ class Sampler:
             yield Reading(runner.series_up, int(runner.up), at)
             yield Reading(runner.series_read_time, runner.read_time, at)
             for error_type, count in runner.lost.items():
-                lost = Series(own.READINGS_LOST, {own.SOURCE: runner.source.name, own.ERROR_TYPE: error_type})
-                yield Reading(lost, count, at)
+                yield Reading(_lost(runner.source.name, error_type), count, at)
         aside = sum(runner.cpu_time for runner in self.runners if isinstance(runner, ThreadRunner))
         yield Reading(_SAMPLING_TIME, self._cpu_time + aside, at)
         for place, count in tuple(faults.items()):
-            yield Reading(Series(own.INTERNAL_ERRORS, {own.PLACE: place}), count, at)
+            yield Reading(_failed(place), count, at)
 
     def _after(self, due: float) -> float:
         """When the regular look after the one that was due at ``due`` is due.
