@@ -22,6 +22,7 @@ from otel_hwmetrics.catalog import own
 from otel_hwmetrics.config import Config
 from otel_hwmetrics.folders import folder
 from otel_hwmetrics.model import Attribute, Reading, Snapshot
+from otel_hwmetrics.runners import Clock
 from otel_hwmetrics.sinks.background import Background
 from otel_hwmetrics.sinks.base import Alert, Sink, event_attributes
 from otel_hwmetrics.sinks.flight import FlightRecorder
@@ -54,10 +55,17 @@ class Judging:
         totals: Where counters stand before the first sample.
         tracker: Knows the open spans.
         logger_provider: Where alert records go; the global one by default.
+        clock: Time of samples.
     """
 
     def __init__(
-        self, config: Config, totals: Totals, tracker: SpanTracker, logger_provider: LoggerProvider | None
+        self,
+        config: Config,
+        totals: Totals,
+        tracker: SpanTracker,
+        logger_provider: LoggerProvider | None,
+        *,
+        clock: Clock = time,
     ) -> None:
         self._tracker = tracker
         rules = rulebook(config).rules
@@ -71,7 +79,7 @@ class Judging:
         )
         self._summaries = Summaries(tracker, config.snapshot_timeout) if config.span_summary else None
         self._spans = SpanSink(tracker, config.alert_span_events) if config.alert_channels != "log" else None
-        self._recorder = FlightRecorder(config.flight_recorder, files)
+        self._recorder = FlightRecorder(config.flight_recorder, files, monotonic=clock.monotonic, time_ns=clock.time_ns)
         self._last_words = LastWords(self._recorder.flush)
         self._records = config.flight_recorder > 0 and files is not None
         # Those that may wait: a log processor that exports on the spot, a handler of logging on a slow disk, the training's

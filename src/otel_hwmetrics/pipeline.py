@@ -111,7 +111,7 @@ class Pipeline:
         self._attached = False
         self._abandoned = False
         self._instruments: list[Instruments] = []
-        self._judging = Judging(config, _accumulator.totals, TRACKER, logger_provider)
+        self._judging = Judging(config, _accumulator.totals, TRACKER, logger_provider, clock=clock)
         names = SOURCES if config.sources == ("auto",) else config.sources
         self.sampler = Sampler(
             [SOURCES[name](config, clock) for name in names],
