@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -20,11 +20,14 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
-from otel_hwmetrics import __version__, ranks
+from otel_hwmetrics import __version__, forks, ranks
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.catalog import METRICS, SCHEMA_URL, process
 from otel_hwmetrics.model import Attribute, Kind, Metric, Snapshot
 from otel_hwmetrics.windows import SHORTEST, Sample, between
+
+SCOPE = "otel_hwmetrics"
+"""The name of the instrumentation scope."""
 
 NO_SPAN = set_span_in_context(INVALID_SPAN, Context())
 """A context without a span. An empty one would not do: the SDK takes whatever is current on the thread for it."""
@@ -104,7 +107,7 @@ class Instruments:
         self._collections: Collections | None = None
         self._shown: frozenset[str] | None = None
         self._identity: dict[str, Attribute] | None = None
-        meter = provider.get_meter("otel_hwmetrics", __version__, SCHEMA_URL)
+        meter = provider.get_meter(SCOPE, __version__, SCHEMA_URL)
         create = {
             Kind.COUNTER: meter.create_observable_counter,
             Kind.UP_DOWN_COUNTER: meter.create_observable_up_down_counter,
@@ -113,6 +116,11 @@ class Instruments:
         for metric in METRICS:
             callback = partial(self._observe, metric)
             create[metric.kind](metric.name, [callback], unit=metric.unit.value, description=metric.description)
+
+    @property
+    def fed(self) -> bool:
+        """Whether they show anything."""
+        return self._collections is not None
 
     def feed(self, feed: Feed | None) -> None:
         """Show what this feed gives; None: show nothing."""
@@ -181,3 +189,50 @@ def instruments_of(provider: MeterProvider | None) -> list[Instruments]:
 
 def _is_proxy(provider: MeterProvider) -> bool:
     return provider.__class__.__name__ == "_ProxyMeterProvider"  # private to the API, like its only instance
+
+
+def _awaited() -> Iterator[forks.Awaited]:
+    """What a fork waits for: instruments that are being made, and collections that ask ours."""
+    yield forks.Awaited(_lock)
+    for provider in _providers():
+        consumer = getattr(provider, "_measurement_consumer", None)
+        yield forks.Awaited(getattr(consumer, "_lock", None), partial(_mend, consumer))
+
+
+def _providers() -> set[object]:
+    """The providers that show something of ours."""
+    fed = [provider for provider, instruments in _made.items() if instruments.fed]
+    return {metrics.get_meter_provider() if _is_proxy(provider) else provider for provider in fed}
+
+
+def _mend(consumer: object) -> None:
+    """A child was forked in the middle of a collection: let it collect, and tell nothing that its parent has observed."""
+    for storage in getattr(consumer, "_reader_storages", {}).values():
+        if hasattr(storage, "_lock"):
+            storage._lock = threading.RLock()  # noqa: SLF001 - the SDK's, and there is no other way
+        kept = getattr(storage, "_instrument_view_instrument_matches", {})
+        for instrument, matches in tuple(kept.items()):
+            if instrument.instrumentation_scope.name == SCOPE:
+                del kept[instrument]
+                continue
+            for match in matches:
+                for each in (match, *getattr(match, "_attributes_aggregation", {}).values()):
+                    lock = getattr(each, "_lock", None)
+                    if lock is not None and lock.locked():
+                        lock.release()
+
+
+@forks.in_child
+def _free_exports() -> None:
+    """Let a child export though it was forked in the middle of an export, which may take seconds: the SDK does not.
+
+    `PeriodicExportingMetricReader._at_fork_reinit` starts the reader's thread anew, and leaves it that lock.
+    """
+    for provider in _providers():
+        for reader in getattr(provider, "_metric_readers", ()):
+            lock = getattr(reader, "_export_lock", None)
+            if lock is not None:
+                forks.free(lock)
+
+
+forks.wait_for(_awaited)

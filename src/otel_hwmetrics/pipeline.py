@@ -7,7 +7,6 @@ config -> sources -> sampler -> sample -> instruments -> the SDK; sample -> aler
 from __future__ import annotations
 
 import logging
-import os
 import time
 import weakref
 from collections.abc import Callable, Iterable
@@ -17,6 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider, set_span_in_context
 
+from otel_hwmetrics import forks
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.catalog import selected
 from otel_hwmetrics.config import Config
@@ -76,6 +76,8 @@ _accumulator = Accumulator()
 # One for the process, not one for the pipeline: the SDK goes on with a counter's stream after instrument(),
 # uninstrument(), instrument(), and would take totals that begin again for negative growth.
 
+_alive: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+# From the beginning of a pipeline's start to the end of its stop, during which somebody may fork, too.
 _running: weakref.WeakSet[Pipeline] = weakref.WeakSet()
 
 
@@ -110,6 +112,7 @@ class Pipeline:
         self._tracer_provider = tracer_provider
         self._attached = False
         self._abandoned = False
+        self._on_spans = forks.Section()  # what takes the locks of spans and of their provider
         self._instruments: list[Instruments] = []
         self._judging = Judging(config, _accumulator.totals, TRACKER, logger_provider, clock=clock)
         names = SOURCES if config.sources == ("auto",) else config.sources
@@ -131,6 +134,7 @@ class Pipeline:
         Raises:
             SourceUnavailable: The options name a source that cannot be read here; nothing is left running.
         """
+        _alive.add(self)
         TRACKER.watches = Matcher(self.config.alert_spans)
         TRACKER.on = True
         self._attach()
@@ -179,6 +183,7 @@ class Pipeline:
         if not self._abandoned:
             self.sampler.stop(STOP_TIMEOUT)
             self._judging.stop(STOP_TIMEOUT)
+        _alive.discard(self)
 
     def abandon(self) -> None:
         """Show nothing more, in a forked child: its copies of our locks may be held by threads that it has not got."""
@@ -208,12 +213,14 @@ class Pipeline:
 
     def glance(self, snapshot: Callable[[], Snapshot]) -> None:
         """Take a look between two regular ones. Called by the sampler, on its thread."""
-        self._judging.glance(snapshot)
+        with self._on_spans:
+            self._judging.glance(snapshot)
 
     def tell(self) -> None:
         """Tell the sinks what was decided. Called by the sampler, on its thread, after the sample is out."""
-        self._attach()
-        self._judging.tell(self.sampler.latest)
+        with self._on_spans:
+            self._attach()
+            self._judging.tell(self.sampler.latest)
 
     def _attach(self) -> None:
         if not self._attached:
@@ -221,16 +228,15 @@ class Pipeline:
                 self._attached = TRACKER.attach(self._tracer_provider)
 
 
+@forks.in_child
 def _forget_in_child() -> None:
     """A forked child has none of our threads and must not speak: it would repeat its parent's metrics."""
     global _accumulator  # noqa: PLW0603 - the child has its own
     TRACKER.reset()
     HOOKS.forget_threads()
-    for pipeline in tuple(_running):
-        pipeline.abandon()
+    for pipeline in tuple(_alive):
+        with guard("beginning anew in a forked child"):
+            pipeline.abandon()
+    _alive.clear()
     _running.clear()
     _accumulator = _accumulator.heir()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)

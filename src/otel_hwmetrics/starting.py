@@ -17,6 +17,7 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
+from otel_hwmetrics import forks
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.alerts.builtin import RULES
 from otel_hwmetrics.alerts.rulebook import rulebook
@@ -30,6 +31,13 @@ _PASSED_OVER = "Passed over, training is not affected: %s"
 
 lock = threading.RLock()
 """Of whoever starts or stops something: there is one instrumentation a process."""
+
+
+@forks.in_child
+def _renew() -> None:
+    """Begin with a lock that nobody has: another thread may have been about to start something, which takes its time."""
+    global lock  # noqa: PLW0603 - the child has its own
+    lock = threading.RLock()
 
 
 class Providers(NamedTuple):

@@ -14,7 +14,7 @@ from opentelemetry._logs import LoggerProvider, SeverityNumber, get_logger_provi
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
-from otel_hwmetrics import __version__
+from otel_hwmetrics import __version__, forks
 from otel_hwmetrics.alerts.rule import Severity, State
 from otel_hwmetrics.catalog import SCHEMA_URL, own
 from otel_hwmetrics.sinks.base import Alert
@@ -32,9 +32,14 @@ class LogSink:
     def __init__(self, logger_provider: LoggerProvider | None = None) -> None:
         """Args: logger_provider: The global one at the time of each alert if not given, so it may be set late."""
         self._provider = logger_provider
+        self._emitting = forks.Section()  # a provider has locks, and so may each of its processors
 
     def on_alert(self, alert: Alert) -> None:
         """Emit one log record, in the context of the span if there is one."""
+        with self._emitting:
+            self._emit(alert)
+
+    def _emit(self, alert: Alert) -> None:
         provider = self._provider or get_logger_provider()
         logger = provider.get_logger("otel_hwmetrics", __version__, SCHEMA_URL)
         resolved = alert.state is State.RESOLVED
