@@ -50,10 +50,11 @@ soak: $(VENV)/.has-test ## Simulate days of training, healthy and not, and write
 	PYTHONPATH=tests $(BIN)/python -m alerts.simulation write
 	$(BIN)/python docs/reference/generate.py
 
-bench: $(VENV)/.has-bench ## Measure what a sample, a span and a step cost.
+bench: $(VENV)/.has-bench ## Measure what a sample, a span, a step and a child process cost.
 	$(BIN)/python benchmarks/sample_cost.py $(ARGS)
 	$(BIN)/python benchmarks/span_cost.py
 	$(BIN)/python benchmarks/step_cost.py
+	$(BIN)/python benchmarks/child_cost.py
 
 clean: ## Remove the environment and everything that was built or measured.
 	rm -rf $(VENV) $(VENV)-oldest $(VENV)-frameworks dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
