@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from faults import plain
+from faults import children, plain
 from faults.case import Case
 
 SUBJECTS: Final[dict[str, tuple[Case, ...]]] = {
     "No fault": plain.CASES,
+    "Processes that a training starts": children.CASES,
 }
 
 CASES: Final = tuple(case for cases in SUBJECTS.values() for case in cases)
