@@ -51,6 +51,7 @@ class Wakeup:
         self._handler = handler
         self._heard = heard
         self._pid = 0
+        self._reader: socket.socket | None = None
         self._writer: socket.socket | None = None
         self._below: int | None = None  # the interpreter's own handler in C
         self._armed: int | None = None  # ours
@@ -67,15 +68,15 @@ class Wakeup:
         reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         reader.settimeout(LOOK_EVERY)
-        writer.setblocking(
-            False
-        )  # it is written to by whatever the signal interrupts, and whoever is late misses nothing
-        self._pid, self._writer, self._below = os.getpid(), writer, handler_in_c(self._signum)
+        # It is written to by whatever the signal interrupts, and whoever is late misses nothing.
+        writer.setblocking(False)
+        self._pid, self._below = os.getpid(), handler_in_c(self._signum)
+        self._reader, self._writer = reader, writer
         thread = threading.Thread(target=self._run, args=(reader, writer), name="hwmetrics-sigterm", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # a cgroup limits threads
-            self._writer = None
+            self._reader = self._writer = None
             reader.close()
             writer.close()
             return False
@@ -85,11 +86,14 @@ class Wakeup:
     def stop(self) -> None:
         """Listen no more, and end the thread; in a forked child, without disturbing the parent's. From any thread."""
         writer, self._writer = self._writer, None
-        if writer is None:
+        reader, self._reader = self._reader, None
+        if reader is None or writer is None:
             return
         if os.getpid() == self._pid:
             with contextlib.suppress(OSError):  # the socket is full: the thread looks every few seconds
                 writer.send(_STOP)
+        else:
+            reader.close()  # there is no thread that would
         if handler_in_c(self._signum) in (None, self._below, self._armed):
             self._disarm()
             writer.close()
