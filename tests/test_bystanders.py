@@ -148,12 +148,16 @@ def test_the_import_of_the_main_module_starts_nothing(
     assert "it only imports the main module of its parent" in caplog.text
 
 
+def alone(environ: dict[str, str]) -> dict[str, str]:
+    """An environment in which nobody else measures, and no other option is set."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("COV", "OTEL_"))} | environ
+
+
 def behind_the_door(argv: list[str], **environ: str) -> tuple[set[str], list[str]]:
     """What a process has loaded, and which threads it has, after auto-instrumentation has loaded all that is ours."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("COV", "OTEL_"))}
     ran = subprocess.run(
         [sys.executable, "-c", DOOR, json.dumps(argv)],
-        env=inherited | environ,
+        env=alone(environ),
         capture_output=True,
         text=True,
         check=True,
@@ -176,6 +180,23 @@ def test_switched_off_in_the_environment_nothing_is_loaded_either() -> None:
     modules, running = behind_the_door(["python", "train.py"], OTEL_PYTHON_HWMETRICS_ENABLED="off")
     assert modules == DOORS | DETECTOR | {"otel_hwmetrics.testing"}
     assert running == ["MainThread"]
+
+
+@pytest.mark.parametrize("call", ["hw.instrument()", "hw.instrument(enabled=False, sample_interval='fast')"])
+def test_switched_off_our_own_door_loads_nothing_either(call: str) -> None:
+    """Off costs nothing, also where the call stays in the script."""
+    code = f"import sys, otel_hwmetrics as hw\nassert {call}.snapshot() is None\nprint('otel_hwmetrics.pipeline' in sys.modules)"
+    environ = alone({} if "enabled" in call else {"OTEL_PYTHON_HWMETRICS_ENABLED": "false"})
+    ran = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == ("False\n", "")
+
+
+def test_what_runs_can_be_switched_off(reader: InMemoryMetricReader) -> None:
+    """By a second call."""
+    otel_hwmetrics.instrument(sources=["process"], **PATIENT)
+    assert "process.cpu.time" in names(reader)
+    otel_hwmetrics.instrument(enabled=False)
+    assert names(reader) == set()
 
 
 def test_the_words_that_switch_off_are_those_of_the_options() -> None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from otel_hwmetrics.model import Snapshot
     from otel_hwmetrics.pipeline import Pipeline
 
+# Not from `otel_hwmetrics.redaction`, which takes longer to load than all of this: no line of the door has anything in it
+# that could be secret. Where something starts, the same logger is given its filter.
 _logger = logging.getLogger("otel_hwmetrics")
 
 OFF = ("false", "0", "no", "off")
@@ -164,7 +166,8 @@ def instrument(
 
     Runs already (say, by ``opentelemetry-instrument``): without arguments it goes on as it is, with arguments it
     starts again with these. A process that multiprocessing spawns imports the script's main module again, before it
-    does anything: the call in there starts nothing, one in the function that the process is to run does.
+    does anything: the call in there starts nothing, one in the function that the process is to run does. Switched off,
+    it looks at nothing, other options included.
 
     Args:
         meter_provider: Where metrics go; the global one by default, which may be set later.
@@ -181,6 +184,8 @@ def instrument(
     """
     if imports_main_again() and not _is_wanted_everywhere(options):
         _logger.debug("Nothing is measured in process %d: it only imports the main module of its parent", os.getpid())
+        return Instrumentation(None)
+    if _pipeline is None and _is_switched_off(options):
         return Instrumentation(None)
     from otel_hwmetrics import starting
     from otel_hwmetrics.sources.base import SourceUnavailable
