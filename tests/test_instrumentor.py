@@ -20,7 +20,7 @@ from opentelemetry.util._importlib_metadata import entry_points
 
 import otel_hwmetrics
 from otel_hwmetrics import ConfigError, HardwareMetricsInstrumentor, SourceUnavailable
-from otel_hwmetrics.catalog import METRICS
+from otel_hwmetrics.catalog import METRICS, PER_PROCESS
 from otel_hwmetrics.config import SOURCES
 from otel_hwmetrics.testing import FakeGpu, FakeNvml
 
@@ -364,7 +364,7 @@ def test_a_gpu_that_hangs_leaves_the_export_on_time_and_the_host_in_it(gpus: Fak
 
 
 def test_process_identity_is_told_once(gpus: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pid, executable and ranks are attributes of process metrics where the Resource lacks them, and only there."""
+    """pid, executable and ranks are attributes of what is of the process where the Resource lacks them, and only there."""
     monkeypatch.setenv("RANK", "3")
     reader, told_reader = InMemoryMetricReader(), InMemoryMetricReader()
     keys = {"process.pid", "process.executable.name", "hwmetrics.rank"}
@@ -372,7 +372,7 @@ def test_process_identity_is_told_once(gpus: FakeNvml, monkeypatch: pytest.Monke
     with otel_hwmetrics.instrument(meter_provider=bare, **PATIENT):
         found = collect(reader)
     for name, points in found.items():
-        expected = keys - {"process.pid"} if name.startswith(("process.", "hwmetrics.process.")) else set()
+        expected = keys - {"process.pid"} if name in PER_PROCESS else set()
         for point in points:
             assert keys & set(point.attributes or ()) == expected, name
     resource = Resource({"process.pid": 1, "process.executable.name": "python", "hwmetrics.rank": 3})

@@ -330,3 +330,6 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
 if __name__ == "__main__":
     for name, text in PAGES.items():
         (Path(__file__).parent / name).write_text(text(), encoding="utf-8")
+    from reliability import reliability  # it needs what the tests need
+
+    (Path(__file__).parents[1] / "reliability.md").write_text(reliability(), encoding="utf-8")

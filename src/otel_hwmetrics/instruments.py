@@ -9,11 +9,12 @@ once, and ask a feed; without a feed they yield nothing, and nothing is exported
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from opentelemetry import metrics
 from opentelemetry.context import Context
@@ -22,8 +23,8 @@ from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
 from otel_hwmetrics import __version__, forks, ranks
 from otel_hwmetrics._guard import guard
-from otel_hwmetrics.catalog import METRICS, SCHEMA_URL, process
-from otel_hwmetrics.model import Attribute, Kind, Metric, Snapshot
+from otel_hwmetrics.catalog import METRICS, PER_PROCESS, SCHEMA_URL, own
+from otel_hwmetrics.model import Attribute, Kind, Metric, Reading, Series, Snapshot
 from otel_hwmetrics.windows import SHORTEST, Sample, between
 
 SCOPE = "otel_hwmetrics"
@@ -31,6 +32,22 @@ SCOPE = "otel_hwmetrics"
 
 NO_SPAN = set_span_in_context(INVALID_SPAN, Context())
 """A context without a span. An empty one would not do: the SDK takes whatever is current on the thread for it."""
+
+
+class Voice(Protocol):
+    """What this process has a say in."""
+
+    def shows(self, series: Series) -> bool:
+        """Whether a series is exported here."""
+        ...
+
+    def signs(self, series: Series) -> bool:
+        """Whether it has to say which process it is of."""
+        ...
+
+    def more(self, series: Series) -> float:
+        """What is added to a counter's total, to go on from what another process has exported."""
+        ...
 
 
 class Feed(NamedTuple):
@@ -41,15 +58,21 @@ class Feed(NamedTuple):
         first: Gives the first sample after `instrument()`, which the first export's window reaches back to.
         shown: The names of the metrics that are exported; None for all.
         context: Gives the context of the exemplars of one collection.
+        voice: What of it is exported, and how.
+        health: Gives the readings of `own.HEALTH`, which need no sample; asked once a collection, after the sample.
+        spent: Is told what a callback cost, in seconds of CPU time.
     """
 
     fresh: Callable[[], Sample | None]
     first: Callable[[], Sample | None]
     shown: frozenset[str] | None = None
     context: Callable[[], Context] = lambda: NO_SPAN
+    voice: Voice | None = None
+    health: Callable[[], Iterable[Reading]] = tuple
+    spent: Callable[[float], object] = lambda _: None
 
 
-_OF_THIS_PROCESS = {metric.name for metric in process.METRICS}
+_HEALTH = {metric.name for metric in own.HEALTH}
 
 
 class Collections:
@@ -66,9 +89,11 @@ class Collections:
         self._feed = feed
         self._served: set[str] = set()
         self._snapshot: Snapshot | None = None
+        self._health: dict[str, list[Reading]] = {}
         self._recent: deque[Sample] = deque(maxlen=8)  # the newest first
         self._last_of: weakref.WeakKeyDictionary[threading.Thread, Sample] = weakref.WeakKeyDictionary()
         self._begun = False
+        self.voice = feed.voice
         self.context = NO_SPAN  # of the collection that is under way
 
     def snapshot_for(self, metric: Metric) -> Snapshot | None:
@@ -77,9 +102,23 @@ class Collections:
             self._begun = True
             self._served.clear()
             self._snapshot = self._collect()
+            self._health = {}
+            for reading in self._feed.health():
+                self._health.setdefault(reading.metric.name, []).append(reading)
             self.context = self._feed.context()
         self._served.add(metric.name)
         return self._snapshot
+
+    def readings_of(self, metric: Metric) -> Iterable[Reading]:
+        """What is told of this metric in the collection that asks for it. Called under the SDK's lock."""
+        snapshot = self.snapshot_for(metric)
+        if metric.name in _HEALTH:
+            return self._health.get(metric.name, ())
+        return snapshot.of(metric) if snapshot is not None else ()
+
+    def spent(self, seconds: float) -> None:
+        """Tell what a callback cost."""
+        self._feed.spent(seconds)
 
     def _collect(self) -> Snapshot | None:
         sample = self._feed.fresh()
@@ -132,17 +171,27 @@ class Instruments:
         collections = self._collections
         observations: list[Observation] = []
         if collections is not None and (self._shown is None or metric.name in self._shown):
+            started = time.thread_time()
             with guard(f"showing {metric.name}"):
-                snapshot = collections.snapshot_for(metric)
-                if snapshot is not None:
-                    observations = list(self._format(metric, snapshot, collections.context))
+                observations = list(self._format(metric, collections.readings_of(metric), collections))
+            collections.spent(time.thread_time() - started)
         return observations
 
-    def _format(self, metric: Metric, snapshot: Snapshot, context: Context) -> Iterable[Observation]:
-        extra = self._process_identity() if metric.name in _OF_THIS_PROCESS else {}
-        for reading in snapshot.of(metric):
-            value = round(reading.value) if metric.integer else float(reading.value)
-            yield Observation(value, {**reading.attributes, **extra}, context)
+    def _format(
+        self, metric: Metric, readings: Iterable[Reading], collections: Collections
+    ) -> Iterable[Observation]:
+        voice, context = collections.voice, collections.context
+        signed = voice is None and metric.name in PER_PROCESS
+        for reading in readings:
+            series, total = reading.series, reading.value
+            if voice is not None:
+                if not voice.shows(series):
+                    continue
+                signed = voice.signs(series)
+                total += voice.more(series) if metric.kind is Kind.COUNTER else 0
+            value = round(total) if metric.integer else float(total)
+            attributes = {**series.attributes, **self._process_identity()} if signed else series.attributes
+            yield Observation(value, attributes, context)
 
     def _process_identity(self) -> dict[str, Attribute]:
         """What the Resource does not tell of this process. Asked when metrics flow, for by then the provider is real."""
@@ -163,6 +212,22 @@ def resource_attributes(provider: MeterProvider) -> dict[str, object] | None:
     resource = getattr(getattr(provider, "_sdk_config", None), "resource", None)
     attributes = getattr(resource, "attributes", None)
     return dict(attributes) if attributes is not None else None
+
+
+def adds_up(provider: MeterProvider | None, environ: Mapping[str, str]) -> bool:
+    """Whether a backend adds up the growth that it is told of (delta temporality), as far as can be seen.
+
+    By the reader, which has no public way to it either, or by the environment:
+    https://opentelemetry.io/docs/specs/otel/metrics/sdk_exporters/otlp/#additional-environment-variable-configuration
+    """
+    target = provider or metrics.get_meter_provider()
+    readers = getattr(getattr(target, "_sdk_config", None), "metric_readers", ())
+    for reader in readers:
+        chosen: Mapping[type, object] = getattr(reader, "_instrument_class_temporality", {})
+        for kind, temporality in chosen.items():
+            if kind.__name__.endswith("ObservableCounter"):
+                return getattr(temporality, "name", "") == "DELTA"
+    return environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "").lower() == "delta"
 
 
 _lock = threading.Lock()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
@@ -11,11 +10,14 @@ from typing import Protocol
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.trace import Span
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.alerts.conditions import Totals
 from otel_hwmetrics.alerts.engine import Engine
+from otel_hwmetrics.alerts.judged import judged_by
 from otel_hwmetrics.alerts.rule import State
 from otel_hwmetrics.alerts.rulebook import rulebook
+from otel_hwmetrics.alerts.subjects import Subject
 from otel_hwmetrics.alerts.transition import Transition
 from otel_hwmetrics.alerts.unheard import Unheard
 from otel_hwmetrics.catalog import own
@@ -37,7 +39,7 @@ from otel_hwmetrics.sinks.tracker import SpanTracker
 from otel_hwmetrics.stepclock import CLOCK
 from otel_hwmetrics.windows import Sample
 
-_logger = logging.getLogger("otel_hwmetrics")
+_logger = redaction.logger()
 
 
 class _Waiting(Sink, Protocol):
@@ -55,22 +57,27 @@ class Judging:
         totals: Where counters stand before the first sample.
         tracker: Knows the open spans.
         logger_provider: Where alert records go; the global one by default.
+        tells: Whether an alert, by its rule's name and what it is about, is told of by this process. One that another
+            process tells of goes onto this one's spans all the same, and to its own callbacks.
         clock: Time of samples.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a different part of the world
         self,
         config: Config,
         totals: Totals,
         tracker: SpanTracker,
         logger_provider: LoggerProvider | None,
+        tells: Callable[[str, Subject], bool] = lambda _rule, _subject: True,
         *,
         clock: Clock = time,
     ) -> None:
         self._tracker = tracker
+        self._tells = tells
         rules = rulebook(config).rules
         self._engine = Engine(rules, totals)
         self._unheard = Unheard(rules)
+        self.judged = {rule.name: judged_by(rule) for rule in rules}
         self._snapshot: Snapshot | None = None
         self._steps: list[Transition] = []
         files = folder(config.directory)
@@ -92,8 +99,9 @@ class Judging:
 
             pace = Pace(config.notify_group_wait, config.notify_per_hour)
             self._waiting.append(Notifier(config.notify, severity=config.notify_severity, pace=pace))
-        spans: list[Sink] = [self._spans] if self._spans is not None else []
-        self._sinks: tuple[Sink, ...] = (*spans, *self._waiting)
+        here: list[Sink] = [self._spans] if self._spans is not None else []
+        self._sinks: tuple[Sink, ...] = (*here, *self._waiting)
+        self._here: tuple[Sink, ...] = (*here, HOOKS)
 
     def start(self, fresh: Callable[[float], object]) -> None:
         """Be ready for spans that end, and for the end of the job. Called on the thread that instruments.
@@ -156,9 +164,11 @@ class Judging:
         alert = Alert(transition, span)
         with guard("telling what an alert is of"):
             alert = Alert(transition, span, event_attributes(transition))
-        with guard("promising files"):
-            alert = Alert(transition, alert.span, {**alert.attributes, **self._files_of(alert)})
-        for sink in self._sinks:
+        tells = self._tells(transition.rule.name, transition.subject)
+        if tells:
+            with guard("promising files"):
+                alert = Alert(transition, alert.span, {**alert.attributes, **self._files_of(alert)})
+        for sink in self._sinks if tells else self._here:
             with guard(f"telling {type(sink).__name__} of an alert"):
                 sink.on_alert(alert)
 

@@ -6,7 +6,8 @@ config -> sources -> sampler -> sample -> instruments -> the SDK; sample -> aler
 
 from __future__ import annotations
 
-import logging
+import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
@@ -16,11 +17,14 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider, set_span_in_context
 
-from otel_hwmetrics import forks
+from otel_hwmetrics import forks, redaction
 from otel_hwmetrics._guard import guard
+from otel_hwmetrics.alerts.subjects import Subject
 from otel_hwmetrics.catalog import selected
 from otel_hwmetrics.config import Config
-from otel_hwmetrics.instruments import NO_SPAN, Feed, Instruments, instruments_of
+from otel_hwmetrics.election import Emitter, job_of
+from otel_hwmetrics.folders import runtime_folders
+from otel_hwmetrics.instruments import NO_SPAN, Feed, Instruments, adds_up, instruments_of
 from otel_hwmetrics.judging import Judging
 from otel_hwmetrics.model import Reading, Snapshot
 from otel_hwmetrics.runners import Clock, ThreadRunner
@@ -44,7 +48,7 @@ from otel_hwmetrics.sources.training import TrainingSource
 from otel_hwmetrics.sources.tree import TreeSource
 from otel_hwmetrics.windows import Accumulator, Sample
 
-_logger = logging.getLogger("otel_hwmetrics")
+_logger = redaction.logger()
 
 NAMED_SOURCE_PATIENCE = 30.0
 """Seconds that `Pipeline.start` waits for a source that the user named; without persistence mode a driver takes some."""
@@ -114,7 +118,16 @@ class Pipeline:
         self._abandoned = False
         self._on_spans = forks.Section()  # what takes the locks of spans and of their provider
         self._instruments: list[Instruments] = []
-        self._judging = Judging(config, _accumulator.totals, TRACKER, logger_provider, clock=clock)
+        self._shared: Sample | None = None  # by collections
+        self._served: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # those that had it
+        self._judging = Judging(config, _accumulator.totals, TRACKER, logger_provider, self._tells, clock=clock)
+        self._emitter = Emitter(
+            config.emit,
+            job_of(),
+            runtime_folders,
+            self._judging.judged,
+            anew=adds_up(meter_provider, os.environ),
+        )
         names = SOURCES if config.sources == ("auto",) else config.sources
         self.sampler = Sampler(
             [SOURCES[name](config, clock) for name in names],
@@ -126,6 +139,7 @@ class Pipeline:
             source_timeout=config.source_timeout
             if config.sample_interval
             else min(config.source_timeout, config.snapshot_timeout * 0.8),
+            cpu_budget=config.cpu_budget,
         )
 
     def start(self) -> None:
@@ -139,12 +153,22 @@ class Pipeline:
         TRACKER.on = True
         self._attach()
         self._judging.start(self.sampler.fresh)
+        with guard("meeting the job's other processes"):
+            self._emitter.start()
         try:
             self.sampler.start()
             self._require_named_sources()
             self._instruments = instruments_of(self._meter_provider)
             _running.add(self)
-            feed = Feed(self._fresh, lambda: self.sampler.first, selected(self.config.metrics), self._context)
+            feed = Feed(
+                self._fresh,
+                lambda: self.sampler.first,
+                selected(self.config.metrics),
+                self._context,
+                self._emitter,
+                self.sampler.health,
+                self.sampler.pace.format,
+            )
             for instruments in self._instruments:
                 instruments.feed(feed)
         except BaseException:  # Ctrl-C while a driver is waited for, too
@@ -182,6 +206,7 @@ class Pipeline:
         TRACKER.reset()
         if not self._abandoned:
             self.sampler.stop(STOP_TIMEOUT)
+            self._emitter.stop()
             self._judging.stop(STOP_TIMEOUT)
         _alive.discard(self)
 
@@ -189,27 +214,45 @@ class Pipeline:
         """Show nothing more, in a forked child: its copies of our locks may be held by threads that it has not got."""
         self._abandoned = True
         self._judging.abandon()
+        self._emitter.abandon()
         for instruments in self._instruments:
             instruments.feed(None)
 
     def _fresh(self) -> Sample | None:
-        latest = self.sampler.latest
-        if latest is not None and 0 <= self._clock.monotonic() - latest.at < SHARED_FOR:
-            return latest
-        return self.sampler.fresh(self.config.snapshot_timeout)
+        """A sample for the collection that begins now, on this thread; readers that collect together share one.
+
+        None that nobody has asked for: it may be older than the end of the training, of which the last export is to tell.
+        Nor has a reader's own thread the same one twice, since its last collection may follow upon the one before.
+        """
+        thread, sample = threading.current_thread(), self._shared
+        had = thread.daemon and thread in self._served
+        if sample is None or had or not 0 <= self._clock.monotonic() - sample.at < SHARED_FOR:
+            sample = self._shared = self.sampler.fresh(self.config.snapshot_timeout)
+            self._served.clear()
+        self._served.add(thread)
+        return sample
 
     def _context(self) -> Context:
         """What a value that is exported now carries: the training span that is open."""
         span = TRACKER.watched_target() if self.config.exemplars else None
         return NO_SPAN if span is None else set_span_in_context(span, Context())
 
+    def _tells(self, rule: str, subject: Subject) -> bool:
+        return self._emitter.tells(rule, subject)
+
     def judge(self, snapshot: Snapshot) -> None:
         """Judge alerts on a snapshot. Called by the sampler, on its thread."""
         self._judging.judge(snapshot)
 
     def readings(self, at: float) -> Iterable[Reading]:
-        """How the alerts stand. Called by the sampler, on its thread."""
-        return self._judging.readings(at)
+        """See what this process speaks for; that, and how the alerts stand. Called by the sampler, on its thread.
+
+        At every look, before it is published: a successor is told of no less than was exported.
+        """
+        with guard("standing for what the job's processes share"):
+            self._emitter.look(_accumulator.standings())
+        yield from self._emitter.readings(at)
+        yield from self._judging.readings(at)
 
     def glance(self, snapshot: Callable[[], Snapshot]) -> None:
         """Take a look between two regular ones. Called by the sampler, on its thread."""

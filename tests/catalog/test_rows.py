@@ -38,7 +38,10 @@ PREFIXES = {
     "dataset": ("hwmetrics.dataset.",),
     "framework": ("hwmetrics.torch.", "hwmetrics.jax."),
     "training": ("hwmetrics.training.",),
-    "own": ("hwmetrics.source.", "hwmetrics.sampling.", "hwmetrics.internal.", "hwmetrics.alert."),
+    "own": (
+        *("hwmetrics.source.", "hwmetrics.sampling.", "hwmetrics.internal.", "hwmetrics.alert."),
+        *("hwmetrics.sample.", "hwmetrics.thread.", "hwmetrics.emitter"),
+    ),
 }
 """How the names of each file's metrics begin. Sensors and energy of any hardware are ``hw.<what>`` by convention."""
 
@@ -199,7 +202,7 @@ WHOLE_NUMBERS = {
     *("hwmetrics.source.up", "hw.status", "hwmetrics.gpu.memory.remap.pending", "hwmetrics.gpu.memory.remap.failed"),
     *("hwmetrics.gpu.recovery.action", "hwmetrics.gpu.performance.state", "hwmetrics.dataset.info"),
     *("hwmetrics.gpu.pcie.generation", "hwmetrics.gpu.pcie.generation.limit", "hw.fan.speed"),
-    "hwmetrics.training.phase",
+    *("hwmetrics.training.phase", "hwmetrics.thread.up", "hwmetrics.emitter"),
 }
 """Yes or no, and numbers of things."""
 

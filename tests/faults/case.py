@@ -30,7 +30,7 @@ class Outcome:
     Attributes:
         result: The digest of its weights; None where it did not come to that.
         code: Its exit status; negative for a signal.
-        seconds: From before it was instrumented to the end of the process.
+        seconds: From before it was instrumented to the end of the process, without what a fault took for itself.
         ending: Of these, from the end of the training on; None where it did not come to that.
         lines: What it told its backend.
         words: What it printed and logged.
@@ -86,6 +86,7 @@ class Case:
         environ: More environment variables of the job.
         steps: How many steps the training has; each takes about 4 ms.
         added: Seconds that we may add at the most.
+        added_at_end: Of these, at the most after the training's end; None for all of them.
         felt: Whether training without us meets the fault, too; what is a fault to us alone is held against no fault at all.
         check: Looks at what is missing and what was said, and raises where it is not so.
     """
@@ -100,6 +101,7 @@ class Case:
     environ: Mapping[str, str] = field(default_factory=dict)
     steps: int = 150
     added: float = 1.0
+    added_at_end: float | None = None
     felt: bool = True
     check: Callable[[Outcome], None] = _nothing
 
@@ -118,7 +120,7 @@ class Case:
 def without_us(case: Case) -> Outcome:
     """The job without otel_hwmetrics; run once for all cases of one fault."""
     fault, argument = (case.fault, case.argument) if case.felt else ("faults.plain:nothing", None)
-    plain = {"fault": fault, "argument": argument, "steps": case.steps, "options": {}, "instrumented": False}
+    plain: dict[str, Any] = {"fault": fault, "argument": argument, "steps": case.steps, "options": {}, "instrumented": False}
     return _once(json.dumps(plain, sort_keys=True), tuple(sorted(case.environ.items())))
 
 
@@ -145,7 +147,7 @@ def _run(plan: str, environ: tuple[tuple[str, str], ...]) -> Outcome:
     return Outcome(
         result=known.get("result"),
         code=process.returncode,
-        seconds=end - known["began"],
+        seconds=end - known["began"] - known.get("waited", 0.0),
         ending=end - known["done"] if "done" in known else None,
         lines=lines,
         words=process.stdout,

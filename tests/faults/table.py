@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from faults import children, plain
+from faults import budget, children, plain, ranks
 from faults.case import Case
 
 SUBJECTS: Final[dict[str, tuple[Case, ...]]] = {
     "No fault": plain.CASES,
+    "Ranks of one node": ranks.CASES,
     "Processes that a training starts": children.CASES,
+    "What we cost, and threads of ours that die": budget.CASES,
 }
 
 CASES: Final = tuple(case for cases in SUBJECTS.values() for case in cases)

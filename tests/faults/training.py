@@ -23,7 +23,7 @@ from typing import Any
 
 from opentelemetry import metrics, trace
 from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExportResult
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
@@ -89,7 +89,7 @@ class Spans(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-class Records:
+class Records(LogRecordExporter):
     """Log records, to lines."""
 
     def __init__(self, told: Told) -> None:

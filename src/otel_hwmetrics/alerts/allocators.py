@@ -90,6 +90,8 @@ class MemoryLeft(Condition):
     ranks use, where this process has an allocator on one of its own: what they hold is mostly cache, and theirs to judge.
     """
 
+    also = (gpu.MEMORY_USAGE, framework.TORCH_RESERVED)
+
     @property
     def unit(self) -> Unit:
         """Bytes."""

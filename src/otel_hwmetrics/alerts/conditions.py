@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from otel_hwmetrics.alerts.subjects import Subject, subject_of
 from otel_hwmetrics.model import Attribute, Metric, Reading, Series, Snapshot, Unit
@@ -49,6 +49,9 @@ class Watcher(Protocol):
 
 class Condition(ABC):
     """Something that has a value for each subject of a snapshot. Its text says in words what it looks at."""
+
+    also: ClassVar[tuple[Metric, ...]] = ()
+    """The metrics that its values are of, beside those of its fields: see `otel_hwmetrics.alerts.judged`."""
 
     @property
     @abstractmethod

@@ -27,6 +27,8 @@ class DiskFull(Condition):
         seconds: How much of the past tells the trend.
     """
 
+    also = (system.FILESYSTEM_USAGE,)
+
     seconds: float
 
     @property

@@ -49,6 +49,8 @@ class Xids(Condition):
         seconds: Of how long.
     """
 
+    also = (gpu_health.ERRORS,)
+
     severity: Severity
     seconds: float
 
@@ -129,6 +131,8 @@ _TRANSFERS: Final = {1: 2.5, 2: 5.0, 3: 8.0, 4: 16.0, 5: 32.0, 6: 64.0, 7: 128.0
 @dataclass(frozen=True)
 class PcieSpeed(Condition):
     """The speed of the PCIe link as a share of what GPU and slot can agree on; told only while the GPU is loaded."""
+
+    also = (gpu_links.PCIE_GENERATION, gpu_links.PCIE_WIDTH)
 
     @property
     def unit(self) -> Unit:
@@ -236,6 +240,8 @@ class _Spell:
 @dataclass(frozen=True)
 class SlowerThanSiblings(Condition):
     """How far the clock of a loaded GPU is behind the median of its loaded siblings: the others of its model here."""
+
+    also = (gpu_activity.CLOCK,)
 
     @property
     def unit(self) -> Unit:

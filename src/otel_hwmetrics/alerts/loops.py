@@ -24,6 +24,8 @@ class InputBound(Condition):
         steps: Only once so many steps have ended: the first batches wait for the loader to start.
     """
 
+    also = (training.DATA_WAIT_TIME, training.STEP_TIME)
+
     seconds: float = 60.0
     steps: int = 5
 
@@ -102,6 +104,8 @@ class Felt(Condition):
         of: The condition.
         share: Of its steps' time, over the last minute, it waits at least.
     """
+
+    also = (training.DATA_WAIT_SHARE,)
 
     of: Condition
     share: float = 0.05

@@ -66,6 +66,8 @@ class Stall(Condition):
         times: How many times the longest usual step.
     """
 
+    also = (training.STEP_AGE,)
+
     times: float = 5.0
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Formatter
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics.alerts.conditions import Finding
 from otel_hwmetrics.alerts.rule import Rule, State, show, show_bytes, show_seconds
 from otel_hwmetrics.alerts.subjects import Subject
@@ -63,7 +64,11 @@ class Transition:
 
     @property
     def message(self) -> str:
-        """For people: what is the case, and while it fires what to do about it."""
+        """For people: what is the case, and while it fires what to do about it. Without secrets, whoever wrote the rule."""
+        return redaction.text(self._message)
+
+    @property
+    def _message(self) -> str:
         rule = self.rule
         if self.state in _NOTHING_WRONG:
             return f"{self._subject}{rule.name} {_NOTHING_WRONG[self.state]}."

@@ -49,6 +49,21 @@ METRICS: tuple[Metric, ...] = (
 )
 """Every row, in the order in which people read them: the host, the process, its GPUs, ourselves."""
 
+PER_PROCESS: frozenset[str] = frozenset(
+    metric.name
+    for metric in (
+        *process.METRICS,
+        *tree.METRICS,
+        *framework.METRICS,
+        *training.METRICS,
+        *own.METRICS,
+        *dataset.OF_PROCESS,
+        *gpu_activity.OF_PROCESSES,
+    )
+)
+"""Names of the metrics that are of this process and its children, or of ourselves in it; all others are of the machine, the
+container or a device, and the same in each process of a job that looks."""
+
 SCHEMA_URL: str = list(Schemas)[-1].value
 """The newest schema of the installed conventions, since the names above are its constants."""
 
@@ -71,4 +86,4 @@ def selected(patterns: Iterable[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-__all__ = ["METRICS", "SCHEMA_URL", "gpu", "own", "process", "selected", "system"]
+__all__ = ["METRICS", "PER_PROCESS", "SCHEMA_URL", "gpu", "own", "process", "selected", "system"]

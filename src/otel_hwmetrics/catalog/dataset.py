@@ -187,6 +187,9 @@ NFS_BACKLOG_LENGTH = Metric(
     derivation=Ratio(NFS_BACKLOG, by=NFS_REQUESTS),
 )
 
+OF_PROCESS: tuple[Metric, ...] = (INFO, REQUEST_SIZE, STORAGE_SHARE)
+"""How this process and its descendants read; what is told of file servers is of every program of the machine."""
+
 METRICS: tuple[Metric, ...] = (
     INFO,
     REQUEST_SIZE,

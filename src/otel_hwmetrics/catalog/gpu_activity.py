@@ -98,6 +98,9 @@ PROCESS_SM = Metric(
     detail=True,
 )
 
+OF_PROCESSES: tuple[Metric, ...] = (PROCESS_MEMORY, PROCESS_SM)
+"""Of the job's processes, as each of them sees itself and its descendants."""
+
 METRICS: tuple[Metric, ...] = (
     SM_ACTIVITY,
     SM_OCCUPANCY,

@@ -6,6 +6,7 @@ The conventions have none of these, so all of them are below ``hwmetrics.``.
 
 from __future__ import annotations
 
+from opentelemetry.semconv._incubating.attributes import thread_attributes
 from opentelemetry.semconv.attributes import error_attributes
 
 from otel_hwmetrics.catalog import dataset, framework, gpu, gpu_health, system
@@ -14,6 +15,7 @@ from otel_hwmetrics.model import Kind, Metric, Origin, Unit
 SOURCE = "hwmetrics.source"
 PLACE = "hwmetrics.internal.place"
 ERROR_TYPE = error_attributes.ERROR_TYPE
+THREAD_NAME = thread_attributes.THREAD_NAME
 
 ALERT_EVENT = "hwmetrics.alert"
 """Name of the event, on spans and as a log record, that tells of an alert's transition."""
@@ -79,9 +81,38 @@ SAMPLING_TIME = Metric(
     "hwmetrics.sampling.time",
     Kind.COUNTER,
     Unit.SECOND,
-    "CPU time that the sampling threads have spent on reading and judging.",
+    "CPU time that the instrumentation has spent: reading, judging, telling of alerts, formatting for exports.",
     origin=Origin.PIPELINE,
 )
+SAMPLING_INTERVAL = Metric(
+    "hwmetrics.sampling.interval",
+    Kind.GAUGE,
+    Unit.SECOND,
+    "Time between two samples now: that of the option `sample_interval`, or longer to stay within `cpu_budget`.",
+)
+SOURCE_INTERVAL = Metric(
+    "hwmetrics.source.interval",
+    Kind.GAUGE,
+    Unit.SECOND,
+    "Time between two looks at the source now: that between samples, or longer if it alone takes most of `cpu_budget`.",
+    attributes=(SOURCE,),
+)
+SAMPLE_AGE = Metric(
+    "hwmetrics.sample.age",
+    Kind.GAUGE,
+    Unit.SECOND,
+    "Time since the newest sample, before the first since `instrument()`; told even if there are no more samples.",
+)
+THREAD_UP = Metric(
+    "hwmetrics.thread.up",
+    Kind.UP_DOWN_COUNTER,
+    Unit.RATIO,
+    "Whether the thread that samples, or one that reads a source, is alive: 1 yes, 0 no; told even if none is.",
+    attributes=(THREAD_NAME,),
+    integer=True,
+)
+HEALTH: tuple[Metric, ...] = (SAMPLE_AGE, THREAD_UP, SAMPLING_INTERVAL, SOURCE_INTERVAL)
+"""What is told of this very moment, beside the sample and without one: no window, no mean."""
 INTERNAL_ERRORS = Metric(
     "hwmetrics.internal.errors",
     Kind.COUNTER,
@@ -90,6 +121,13 @@ INTERNAL_ERRORS = Metric(
     attributes=(PLACE,),
     integer=True,
     origin=Origin.ZERO,
+)
+EMITTER = Metric(
+    "hwmetrics.emitter",
+    Kind.UP_DOWN_COUNTER,
+    Unit.RATIO,
+    "Whether this process exports what is of the whole machine: 1 yes, 0 another process of the job does.",
+    integer=True,
 )
 ALERT_ACTIVE = Metric(
     "hwmetrics.alert.active",
@@ -122,7 +160,9 @@ METRICS: tuple[Metric, ...] = (
     SOURCE_READ_TIME,
     READINGS_LOST,
     SAMPLING_TIME,
+    *HEALTH,
     INTERNAL_ERRORS,
+    EMITTER,
     ALERT_ACTIVE,
     ALERT_TRANSITIONS,
     ALERT_TIME,

@@ -10,12 +10,26 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import field
 from typing import Any, NamedTuple, cast
 
+from otel_hwmetrics import redaction
+
 
 class ConfigError(ValueError):
     """An option that cannot be taken; the message names it, its value, where that came from and what is allowed.
 
     A parser may raise it with what exactly is wrong in a value.
     """
+
+
+class Secret(str):
+    """A text that may hold a password; it is itself wherever it is used, but not where it is shown by chance.
+
+    In the ``repr`` of what it is in: a configuration as a dictionary, the variables of a frame.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(redaction.REDACTED)
 
 
 class Option(NamedTuple):
@@ -150,6 +164,11 @@ def seconds(default: float, meaning: str, least: float = 0.0) -> float:
     return cast("float", option(default, parse_seconds(least), f"seconds, a number >= {least:g}, or as 5m", meaning))
 
 
+def ratio(default: float, meaning: str) -> float:
+    """An option that is a part of a whole."""
+    return cast("float", option(default, parse_number(0.0, 1.0), "a number from 0 to 1", meaning))
+
+
 def count(default: int, meaning: str, least: int, most: int) -> int:
     """An option that is a whole number."""
     return cast("int", option(default, parse_count(least, most), f"a whole number from {least} to {most}", meaning))
@@ -159,9 +178,9 @@ _LONGEST = 200
 
 
 def show(value: Any) -> str:
-    """A value for a message, however strange it is; of a long one the beginning."""
+    """A value for a message, however strange it is, without secrets; of a long one the beginning."""
     try:
-        text = repr(value)
+        text = redaction.text(repr(value))  # before it is cut: half a secret may not look like one
     except (ValueError, RecursionError):  # an integer of thousands of digits, lists in lists in lists
         return f"one {type(value).__name__} too long to show"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

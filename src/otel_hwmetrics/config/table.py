@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from otel_hwmetrics.config.kinds import (
     Option,
+    Secret,
     count,
     duration,
     option,
@@ -17,6 +18,7 @@ from otel_hwmetrics.config.kinds import (
     parse_path,
     parse_paths,
     parse_texts,
+    ratio,
     seconds,
     switch,
 )
@@ -74,7 +76,7 @@ def _addresses(value: Any) -> tuple[str, ...]:
     addresses = parse_texts(value, separator=None)
     if not all(re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address) for address in addresses):
         raise ValueError(value)
-    return addresses
+    return tuple(map(Secret, addresses))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,13 @@ class Config:
         parse_one_of("visible", "all"),
         "visible or all",
         "Which GPUs are reported: those that CUDA_VISIBLE_DEVICES leaves to the job, or every one of the machine.",
+    )
+    emit: str = option(
+        "auto",
+        parse_one_of("auto", "always", "process", "never"),
+        "auto, always, process or never",
+        "What this process exports and tells of. auto: its own, and what is of the whole machine if no other process of the "
+        "job does; always: both; process: its own alone; never: nothing, though alerts go onto its own spans.",
     )
     metrics: tuple[str, ...] = option(
         ("default",),
@@ -115,6 +124,11 @@ class Config:
         _interval,
         "0, or seconds, a number >= 0.2, or as 5m",  # closer together there are no rates between two samples
         "Time between two samples, which alerts are judged on; 0 samples at exports only.",
+    )
+    cpu_budget: float = ratio(
+        0.01,
+        "Share of one CPU that the instrumentation may take: above it, it looks at the machine less often until it fits; 0 for "
+        "no limit.",
     )
     snapshot_timeout: float = seconds(
         0.2, "How long an export waits for a fresh look at the machine before it takes the last one.", least=0.01

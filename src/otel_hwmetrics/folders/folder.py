@@ -116,6 +116,17 @@ class Folder:
             return os.path.samestat(found, os.fstat(descriptor))
         return False
 
+    def names(self) -> list[str]:
+        """The names of what is in it; empty where that cannot be told."""
+        with contextlib.suppress(OSError), self._open() as descriptor:
+            return os.listdir(self.path if descriptor is None else descriptor)
+        return []
+
+    def remove(self, name: str) -> None:
+        """Remove one file of this user's, if it is there. Never raises `OSError`."""
+        with contextlib.suppress(OSError), self._open() as descriptor:
+            self._remove(name, descriptor)
+
     @contextlib.contextmanager
     def new(self, name: str) -> Iterator[BinaryIO]:
         """Write a file that is there as a whole or not at all; never waits for the disk itself (there is no fsync).

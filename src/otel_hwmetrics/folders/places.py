@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import secrets
@@ -13,9 +12,10 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics.folders.folder import Folder, mine
 
-_logger = logging.getLogger("otel_hwmetrics")
+_logger = redaction.logger()
 
 OWN = "otel_hwmetrics"
 """The name of our folder in the user's."""

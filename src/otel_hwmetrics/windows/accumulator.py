@@ -6,10 +6,11 @@ Pure but for the accumulator's memory: time and data are arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from otel_hwmetrics.model import Kind, Metric, Origin, Peak, Quotient, Reading, Series
-from otel_hwmetrics.windows.samples import DERIVED, Point, Sample, raised, siblings
+from otel_hwmetrics.windows.samples import DERIVED, Point, Sample, Standing, raised, siblings
 
 FORGET_AFTER = 3600.0
 """Seconds after which a series that is told no more is forgotten."""
@@ -87,14 +88,32 @@ class Accumulator:
         """Where every counter stands that was ever met."""
         return self._totals | {series: counter.total for series, counter in self._counters.items()}
 
+    def standings(self) -> Iterator[Standing]:
+        """Every counter that is read, with what it was read as."""
+        for series, counter in self._counters.items():
+            yield Standing(series, counter.raw, counter.total, counter.at)
+
     def heir(self) -> Accumulator:
         """One that goes on from these totals, for a forked child: the SDK's streams go on there, too."""
         heir = Accumulator()
         heir._totals = self.totals
         return heir
 
-    def sample(self, readings: Iterable[Reading], at: float, time_unix_nano: int) -> Sample:
-        """Join one moment's readings, and the quotients that follow from them, into a sample."""
+    def sample(
+        self,
+        readings: Iterable[Reading],
+        at: float,
+        time_unix_nano: int,
+        before: Mapping[Series, Point] = MappingProxyType({}),
+    ) -> Sample:
+        """Join one moment's readings, and the quotients that follow from them, into a sample.
+
+        Args:
+            readings: What was read.
+            at: When, in seconds of the monotonic clock.
+            time_unix_nano: The same moment by the wall clock.
+            before: As in `Sample`.
+        """
         self._number += 1
         if self._number % FORGET_EVERY == 0:
             self._forget(at)
@@ -110,7 +129,7 @@ class Accumulator:
                         points[peak] = self._peak(peak, points[series].value, points[series].at)
         self._points = points
         absent = {series: last for series, (_, last) in self._last.items() if series not in points}
-        return Sample(self._number, at, time_unix_nano, points, absent)
+        return Sample(self._number, at, time_unix_nano, points, absent, before)
 
     def extend(self, points: dict[Series, Point], readings: Iterable[Reading]) -> None:
         """Add readings to the points of the sample in the making."""

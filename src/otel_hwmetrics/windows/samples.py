@@ -79,6 +79,22 @@ class Point(NamedTuple):
     ridge: Ridge | None = None
 
 
+class Standing(NamedTuple):
+    """Where a counter stands.
+
+    Attributes:
+        series: Whose.
+        raw: As its source tells it.
+        total: Its growth, as it is exported.
+        at: When it was read, in seconds of the monotonic clock, which all processes of a machine share.
+    """
+
+    series: Series
+    raw: float
+    total: float
+    at: float
+
+
 @dataclass(frozen=True)
 class Sample:
     """One look at the machine: where every series that could be read stands. Immutable once it is published.
@@ -89,6 +105,8 @@ class Sample:
         time_unix_nano: The same moment by the wall clock.
         points: By series.
         absent: Where those series last stood that this look could not read: a window that begins here begins there.
+        before: Where those counters stood before they were last read whose source has a slower cadence than samples: until
+            it is read again, their rate is the one over that time, told again.
     """
 
     number: int
@@ -96,6 +114,7 @@ class Sample:
     time_unix_nano: int
     points: dict[Series, Point]
     absent: Mapping[Series, Point] = field(default_factory=dict)
+    before: Mapping[Series, Point] = field(default_factory=dict)
 
 
 DERIVED: dict[str, list[Metric]] = {}

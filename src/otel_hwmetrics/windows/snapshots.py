@@ -64,7 +64,10 @@ class _Difference(Snapshot):
         for series in groups.get(metric.name, ()):
             point = points[series]
             level = metric.kind is Kind.GAUGE and earlier is not None
-            value = _over(_before(series, earlier), point, earlier.at) if level and earlier is not None else point.value
+            if level and earlier is not None:
+                value = _over(_before(series, earlier, self._later), point, earlier.at)
+            else:
+                value = point.value
             yield Reading(series, value, point.at)
         if isinstance(metric.derivation, Rate | Ratio | Share) and earlier is not None:
             yield from self._followed(metric, groups.get(metric.derivation.of.name, ()), earlier)
@@ -74,7 +77,7 @@ class _Difference(Snapshot):
         later = self._later
         parts: list[tuple[Series, float]] = []
         for series in parents:
-            start, end = _before(series, earlier), later.points[series]
+            start, end = _before(series, earlier, later), later.points[series]
             derived = siblings.of(series, metric)
             if start is None or end.at - start.at < SHORTEST or derived in later.points:  # the last: read directly
                 continue
@@ -99,7 +102,7 @@ def _over(start: Point | None, end: Point, began: float) -> float:
 
 def _grown(series: Series, metric: Metric, earlier: Sample, later: Sample) -> float | None:
     """What follows from a counter's growth between two samples that have it."""
-    start, end = _before(series, earlier), later.points[series]
+    start, end = _before(series, earlier, later), later.points[series]
     if start is None:
         return None
     growth = end.value - start.value
@@ -112,9 +115,12 @@ def _grown(series: Series, metric: Metric, earlier: Sample, later: Sample) -> fl
     return None
 
 
-def _before(series: Series, sample: Sample | None) -> Point | None:
-    """Where a series stood at a sample, or last before it."""
-    return None if sample is None else sample.points.get(series) or sample.absent.get(series)
+def _before(series: Series, earlier: Sample, later: Sample) -> Point | None:
+    """Where a series stood at a sample, or last before it; before its last look, where there was none since."""
+    start = earlier.points.get(series) or earlier.absent.get(series)
+    if later.before and start is later.points.get(series):
+        return later.before.get(series, start)
+    return start
 
 
 def _rate(series: Series, per_second: float, derivation: Rate, points: Mapping[Series, Point]) -> float | None:
@@ -125,7 +131,7 @@ def _rate(series: Series, per_second: float, derivation: Rate, points: Mapping[S
 
 
 def _ratio(by: Series, growth: float, earlier: Sample, later: Sample) -> float | None:
-    start, end = _before(by, earlier), later.points.get(by)
+    start, end = _before(by, earlier, later), later.points.get(by)
     if start is None or end is None or end.value <= start.value:
         return None
     return growth / (end.value - start.value)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which processes of a node belong to one job, by what launchers put into their environment.
+
+The batch system's own number comes first: what it started may start torchrun, and all of that is one job. The sources:
+SLURM (https://slurm.schedmd.com/srun.html), LSF (https://www.ibm.com/docs/en/spectrum-lsf, LSB_JOBID), PBS (PBS_JOBID),
+Grid Engine (JOB_ID beside SGE_TASK_ID), Flux (https://flux-framework.readthedocs.io, FLUX_JOB_ID), torchrun
+(https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables), PMIx, which Open MPI 4 and 5 start ranks by
+(PMIX_NAMESPACE), and what `torch.distributed` needs of any launcher (MASTER_ADDR and MASTER_PORT).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from otel_hwmetrics.ranks import LOCAL_RANK, RANK, ranks
+
+_KEYS: tuple[tuple[str, ...], ...] = (
+    ("SLURM_JOB_ID",),
+    ("LSB_JOBID",),
+    ("PBS_JOBID",),
+    ("SGE_TASK_ID", "JOB_ID"),
+    ("FLUX_JOB_ID",),
+    # A run that has no name is called "none"; the rendezvous tells it from others of the node.
+    ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT"),
+    ("PMIX_NAMESPACE",),
+    ("OMPI_MCA_ess_base_jobid",),
+    ("MASTER_ADDR", "MASTER_PORT"),
+)
+"""Variables that name a job, all of a row together; the first row that is there counts."""
+
+
+class Job(NamedTuple):
+    """What a process is a part of.
+
+    Attributes:
+        key: Names the job in file names; empty for a process that is a job of its own.
+        local_rank: Its number among those on this node; None where nobody numbered them.
+    """
+
+    key: str
+    local_rank: int | None
+
+
+def job_of(environ: Mapping[str, str] | None = None) -> Job:
+    """The job of this process.
+
+    Args:
+        environ: Instead of the process's own.
+    """
+    environ = os.environ if environ is None else environ
+    place = ranks(environ)
+    local = place.get(LOCAL_RANK)
+    name = _named(environ) if RANK in place or "SLURM_JOB_ID" in environ else ""
+    name = name or _started_by(numbered=RANK in place)
+    return Job(hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16] if name else "", _whole(local))
+
+
+def _named(environ: Mapping[str, str]) -> str:
+    """What launchers call it; empty for nothing."""
+    for row in _KEYS:
+        if all(environ.get(variable) for variable in row):
+            return "\n".join(f"{variable}={environ[variable]}" for variable in row)
+    return ""
+
+
+def _started_by(*, numbered: bool) -> str:
+    """Of ranks that nobody named, or that a script spawned by `multiprocessing`: who started them; empty for all others."""
+    if numbered or multiprocessing.parent_process() is not None:
+        return f"children of {os.getppid()}"
+    return ""
+
+
+def _whole(rank: object) -> int | None:
+    return rank if isinstance(rank, int) else None
