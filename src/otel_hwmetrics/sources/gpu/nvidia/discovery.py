@@ -6,10 +6,12 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from otel_hwmetrics.sources.base import Clock, SourceUnavailable
 from otel_hwmetrics.sources.gpu.base import Identity
+from otel_hwmetrics.sources.gpu.device import within
 from otel_hwmetrics.sources.gpu.nvidia.device import Gpu
 from otel_hwmetrics.sources.gpu.nvidia.library import text, why_not
 from otel_hwmetrics.sources.gpu.nvidia.ours import Ours
@@ -17,9 +19,26 @@ from otel_hwmetrics.sources.gpu.nvidia.visible import Card, Instance, visible
 
 _logger = logging.getLogger(__name__)
 
+_MOST_GPUS: Final = 1024
+_MOST_INSTANCES: Final = 64
+# Beyond what any machine and any board can have: all ones would be asked for one by one, for hours.
+
+
+@dataclass
+class Known:
+    """What is known from one meeting to the next.
+
+    Attributes:
+        left_out: Numbers of the GPUs that were said to be left out; it is tried again for weeks.
+        driver_version: What the driver said last; one that cannot say it now must not make every series another one.
+    """
+
+    left_out: set[int] = field(default_factory=set)
+    driver_version: str | None = None
+
 
 def meet(  # noqa: PLR0913, PLR0917 - each is a different part of the world
-    nvml: Any, gpus: str, environ: Mapping[str, str], clock: Clock, ours: Ours, told: set[int]
+    nvml: Any, gpus: str, environ: Mapping[str, str], clock: Clock, ours: Ours, known: Known
 ) -> tuple[list[Gpu], bool]:
     """The GPUs to read, in the driver's order, each followed by its MIG instances; and whether one cannot be opened.
 
@@ -29,14 +48,14 @@ def meet(  # noqa: PLR0913, PLR0917 - each is a different part of the world
         environ: Where ``CUDA_VISIBLE_DEVICES`` is.
         clock: Stamps readings that know their own time.
         ours: Tells the job's processes.
-        told: Numbers of the GPUs that were said to be left out; it is tried again for weeks.
+        known: From earlier meetings, and for later ones.
 
     Raises:
         SourceUnavailable: There is none, or none that the job may see.
     """
     try:
-        count = nvml.nvmlDeviceGetCount()
-    except nvml.NVMLError as error:
+        count = int(within(nvml.nvmlDeviceGetCount(), _MOST_GPUS, "the number of GPUs"))
+    except (nvml.NVMLError, ValueError) as error:
         raise SourceUnavailable("nvidia", *why_not(nvml, error)) from error
     handles: dict[int, Any] = {}
     cards: list[Card] = []
@@ -50,16 +69,16 @@ def meet(  # noqa: PLR0913, PLR0917 - each is a different part of the world
             # One GPU that is lost or not ours must not take the others along.
             # Its text is the driver's: asked for here, not by whatever thread a log handler formats on.
             _logger.log(
-                logging.DEBUG if index in told else logging.WARNING,
+                logging.DEBUG if index in known.left_out else logging.WARNING,
                 "GPU %d cannot be opened and is left out until it can: %s",
                 index,
                 str(error),
             )
-            told.add(index)
+            known.left_out.add(index)
         cards.append(card)
     if not handles:
         raise SourceUnavailable("nvidia", "the driver shows no GPU", "is one passed into the container?")
-    driver = _driver(nvml)
+    driver = known.driver_version = _driver(nvml) or known.driver_version
     met: list[Gpu] = []
     for index, (ordinal, instances) in sorted(_chosen(gpus, environ, cards).items()):
         if index in handles:
@@ -133,7 +152,7 @@ def _card(nvml: Any, handle: Any) -> Card:
         current, _ = nvml.nvmlDeviceGetMigMode(handle)
     except nvml.NVMLError:
         current = 0
-    if not current:
+    if current != nvml.NVML_DEVICE_MIG_ENABLE:  # anything but on and off is garbage
         return Card(uuid, model)
     return Card(uuid, model, mig=True, instances=tuple(_divided(nvml, handle)))
 
@@ -141,16 +160,16 @@ def _card(nvml: Any, handle: Any) -> Card:
 def _divided(nvml: Any, handle: Any) -> Iterator[Instance]:
     """The instances that this process may see; in a container, those that were passed into it."""
     try:
-        most = nvml.nvmlDeviceGetMaxMigDeviceCount(handle)
-    except nvml.NVMLError:
+        most = int(within(nvml.nvmlDeviceGetMaxMigDeviceCount(handle), _MOST_INSTANCES, "the number of MIG devices"))
+    except (nvml.NVMLError, ValueError):
         return
     for place in range(most):
-        with contextlib.suppress(nvml.NVMLError):  # not every place is taken
+        with contextlib.suppress(nvml.NVMLError, ValueError):  # not every place is taken
             part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)
             yield Instance(
                 text(nvml.nvmlDeviceGetUUID(part)),
-                nvml.nvmlDeviceGetGpuInstanceId(part),
-                nvml.nvmlDeviceGetComputeInstanceId(part),
+                int(within(nvml.nvmlDeviceGetGpuInstanceId(part), _MOST_INSTANCES, "a GPU instance")),
+                int(within(nvml.nvmlDeviceGetComputeInstanceId(part), _MOST_INSTANCES, "a compute instance")),
             )
 
 

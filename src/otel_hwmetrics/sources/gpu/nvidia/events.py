@@ -7,6 +7,7 @@ registered is not known, and nothing is invented for it.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -27,6 +28,9 @@ LONGEST_PAUSE: Final = 30.0
 BURST: Final = 100
 BREATH: Final = 0.01
 """After so many events in a row, so many seconds of rest: a driver that reports without end must not take a core."""
+
+HANGS_AFTER: Final = 30.0
+"""Seconds after which a call of this thread's hangs; a wait ends after `WAIT`."""
 
 _LASTING: Final = {
     "NVML_ERROR_FUNCTION_NOT_FOUND": "the driver is too old to tell of events",
@@ -102,6 +106,7 @@ class EventWatch:
         self._thread: threading.Thread | None = None
         # How it stands.
         self._in_nvml = False
+        self._called = math.inf  # when the call that is under way was made, in real time
         self._pause = FIRST_PAUSE
         self._why_off: str | None = "no GPU was given"
         self._left_out: dict[str, str] = {}
@@ -111,7 +116,7 @@ class EventWatch:
     @property
     def why_off(self) -> str | None:
         """Why no events are heard of at the moment; None while they are."""
-        return self._why_off
+        return "the driver does not answer" if time.monotonic() - self._called >= HANGS_AFTER else self._why_off
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -259,6 +264,7 @@ class EventWatch:
             self._uses_nvml(False)
 
     def _uses_nvml(self, uses: bool) -> None:  # noqa: FBT001 - a flag is what it sets
+        self._called = time.monotonic() if uses else math.inf
         with self._condition:
             self._in_nvml = uses
             self._condition.notify_all()
@@ -268,7 +274,7 @@ class EventWatch:
         burst = 0
         self._tell(order, events)
         while self._current(order):
-            began = time.monotonic()
+            began = self._called = time.monotonic()
             try:
                 key = events.wait(self._wait)
             except self._nvml.NVMLError_Timeout:

@@ -9,13 +9,16 @@ The process list costs the driver milliseconds (https://github.com/flightlessman
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from otel_hwmetrics.catalog import gpu_activity as activity
 from otel_hwmetrics.model import Reading
-from otel_hwmetrics.sources.gpu.device import Items
+from otel_hwmetrics.sources.gpu.device import Items, within
 from otel_hwmetrics.sources.gpu.nvidia.device import Gpu
 from otel_hwmetrics.sources.gpu.nvidia.library import NOT_AVAILABLE
+
+_MOST_PID: Final = 2**32 - 2
+# All ones are nobody's.
 
 
 class Processes:
@@ -32,8 +35,11 @@ class Processes:
 
         Raises:
             NVMLError: The driver refuses.
+            ValueError: It says what makes no sense; without the processes that it means the sum would be too small.
         """
         processes = self._list()
+        for process in processes:
+            within(process.pid, _MOST_PID, "the number of a process")
         scope, chosen = self._choose(processes)
         if not chosen and scope == "device":
             # In a container the list may be empty because the driver hides it: no evidence of 0.

@@ -19,7 +19,7 @@ from otel_hwmetrics.catalog.xid import UNKNOWN
 from otel_hwmetrics.model import Reading, Series
 from otel_hwmetrics.sources.base import Batch, Clock, Source, SourceUnavailable
 from otel_hwmetrics.sources.gpu.nvidia.board import Board
-from otel_hwmetrics.sources.gpu.nvidia.discovery import again, meet
+from otel_hwmetrics.sources.gpu.nvidia.discovery import Known, again, meet
 from otel_hwmetrics.sources.gpu.nvidia.event_set import Key
 from otel_hwmetrics.sources.gpu.nvidia.events import EventWatch
 from otel_hwmetrics.sources.gpu.nvidia.library import load, why_not
@@ -36,6 +36,10 @@ RELEASE_TIMEOUT: Final = 0.2
 HUNG_FOR: Final = 60.0
 """Seconds for which a call into the driver may hang before its GPUs count as failed: the driver has one lock for all of them,
 and another monitor, or the creation of a context on eight GPUs, may hold that for some ten seconds at a time."""
+DEAF_FOR: Final = 30.0
+"""Seconds for which events may go unheard before that is said: starting NVML anew takes some."""
+MOST_LINES: Final = 10
+"""Lines of the log about one GPU's silences: one that comes and goes does so for weeks, and its status tells of it."""
 COUNTED_ELSEWHERE: Final = {"single_bit_ecc", "double_bit_ecc", "single_bit_ecc_storm"}
 """Events of which the GPU itself keeps count, over its whole life."""
 
@@ -83,8 +87,11 @@ class NvidiaSource(Source):
         self._heard: dict[Key, Series] = {}
         self._holds = False
         self._outages: dict[str, Outage] = {}
+        self._lines: Counter[str] = Counter()
+        self._deaf_since: float | None = None
+        self._deaf_said = False
         self._unopened = False
-        self._left_out: set[int] = set()
+        self._known = Known()
         self._meet_again_at = 0.0
         self._hung_since: float | None = None
 
@@ -102,6 +109,9 @@ class NvidiaSource(Source):
         self._nvml, self._holds = nvml, True
         try:
             self._boards = self._meet()
+        except nvml.NVMLError as error:  # the driver went in the middle of it
+            self.close()
+            raise SourceUnavailable(self.name, *why_not(nvml, error)) from error
         except BaseException:
             self.close()
             raise
@@ -115,7 +125,7 @@ class NvidiaSource(Source):
             self._watch.rebind([board.gpu for board in self._boards if not board.lost])
 
     def _meet(self) -> list[Board]:
-        gpus, self._unopened = meet(self._nvml, self._gpus, self._environ, self._clock, self._ours, self._left_out)
+        gpus, self._unopened = meet(self._nvml, self._gpus, self._environ, self._clock, self._ours, self._known)
         return [Board(gpu, self._clock, number / len(gpus)) for number, gpu in enumerate(gpus)]
 
     def read(self) -> Batch:
@@ -129,17 +139,37 @@ class NvidiaSource(Source):
         for board in self._boards:
             board.read_into(batch)
             self._keep_account(board)
+        self._say_if_deaf(now)
         return batch
+
+    def _say_if_deaf(self, now: float) -> None:
+        """Say once that events are not heard of, and why, if that lasts."""
+        why = self._watch.why_off if self._watch is not None else None
+        if why is None:
+            self._deaf_since = None
+        elif self._deaf_since is None:
+            self._deaf_since = now
+        elif now - self._deaf_since >= DEAF_FOR and not self._deaf_said:
+            self._deaf_said = True
+            _logger.warning("XIDs and other events of NVIDIA GPUs are not heard of: %s", why)
 
     def _keep_account(self, board: Board) -> None:
         """Begin an outage where a device has fallen silent, end it where it answers again, and say so once of each."""
         uuid = board.gpu.identity.uuid
         if board.lost and uuid not in self._outages:
             self._outages[uuid] = Outage(self._clock() + FIRST_PAUSE)
-            _logger.warning("%s does not answer any more: its status is failed", board.gpu.identity.name)
+            self._say(board, "does not answer any more: its status is failed")
         elif not board.lost and uuid in self._outages:
             del self._outages[uuid]
-            _logger.warning("%s answers again", board.gpu.identity.name)
+            self._say(board, "answers again")
+
+    def _say(self, board: Board, what: str) -> None:
+        """Say it of a device, as long as the log bears it."""
+        self._lines[board.gpu.identity.uuid] += 1
+        lines = self._lines[board.gpu.identity.uuid]
+        if lines <= MOST_LINES:
+            last = ". It comes and goes: from now on its status alone tells of that" if lines == MOST_LINES else ""
+            _logger.warning("%s %s%s", board.gpu.identity.name, what, last)
 
     def aside(self, *, hangs: bool) -> Iterable[Reading]:
         """What the driver told of by itself, and how the GPUs are while a call into it hangs: degraded, and later failed."""
