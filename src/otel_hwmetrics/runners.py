@@ -22,6 +22,8 @@ _logger = logging.getLogger(__name__)
 HUNG_AFTER = 1.0
 """Seconds after which a look that is late was not only slow; only then does its source get a rest. A thread that waits
 for a busy interpreter is slow, too: each call that releases the GIL may wait 5 ms to have it again."""
+OPENS_WITHIN = 30.0
+"""Seconds after which a source that is still opening hangs; without persistence mode a driver takes some."""
 BACK_OFF_FIRST = 1.0
 BACK_OFF_MOST = 60.0
 """Seconds of rest for a source that hung, the first time and at most; in between they double."""
@@ -135,8 +137,12 @@ class ThreadRunner(Runner):
 
     @property
     def known(self) -> bool:
-        """Whether the source is open; a driver may take seconds, and then not be there."""
-        return self._opened and self.unavailable is None and not self._dormant
+        """Whether the source is open; a driver may take seconds, and then not be there. One that hangs is there."""
+        return (self._opened or self._never_opens) and self.unavailable is None and not self._dormant
+
+    @property
+    def _never_opens(self) -> bool:
+        return not self._opened and self._clock.monotonic() - self._began >= OPENS_WITHIN
 
     @property
     def hangs(self) -> bool:
@@ -149,7 +155,11 @@ class ThreadRunner(Runner):
         if self._dormant:
             self._opened, self._busy = True, False
         else:
-            self._thread.start()
+            self._begin_to_open()
+
+    def _begin_to_open(self) -> None:
+        self._began = self._clock.monotonic()
+        self._thread.start()
 
     def wait_opened(self, timeout: float) -> bool:
         """Wait until the source is open or known to be unavailable; False when ``timeout`` seconds were not enough."""
@@ -160,7 +170,7 @@ class ThreadRunner(Runner):
         """Let the thread begin a look, unless it is still at the last one or must rest."""
         if self._dormant and not self.source.dormant:
             self._dormant, self._opened, self._busy = False, False, True
-            self._thread.start()
+            self._begin_to_open()
         with self._condition:
             waiting = self._result
             if waiting is not None and self._is_stale(waiting) and waiting.ended - waiting.began < HUNG_AFTER:
@@ -180,6 +190,8 @@ class ThreadRunner(Runner):
                 return None
             if not self._opened:  # a driver may take seconds to start; nothing is lost by it, and nobody waits again
                 self._late = True
+                if self._never_opens:
+                    self._miss()
                 return None
             self._begin()
             if self._busy and not self._late:
