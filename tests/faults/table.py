@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from faults import budget, children, plain, ranks
+from faults import budget, children, devices, driver, plain, ranks
 from faults.case import Case
 
 SUBJECTS: Final[dict[str, tuple[Case, ...]]] = {
@@ -13,6 +13,7 @@ SUBJECTS: Final[dict[str, tuple[Case, ...]]] = {
     "Ranks of one node": ranks.CASES,
     "Processes that a training starts": children.CASES,
     "What we cost, and threads of ours that die": budget.CASES,
+    "The driver of the GPUs": (*driver.CASES, *devices.CASES),
 }
 
 CASES: Final = tuple(case for cases in SUBJECTS.values() for case in cases)
