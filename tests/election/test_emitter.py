@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -14,9 +15,9 @@ from otel_hwmetrics.alerts.subjects import HOST, subject_of
 from otel_hwmetrics.catalog import container, gpu, gpu_activity, gpu_health, own, pressure, process, system, tree
 from otel_hwmetrics.election import Emitter, Job
 from otel_hwmetrics.election import emitter as module
+from otel_hwmetrics.election.succession import Count
 from otel_hwmetrics.folders import Folder
 from otel_hwmetrics.model import Metric, Series
-from otel_hwmetrics.windows import Standing
 
 JUDGED = {rule.name: judged_by(rule) for rule in RULES}
 ANYWHERE = "0123456789abcdef"
@@ -35,9 +36,17 @@ ENERGY = of_gpu(gpu.ENERGY)
 COUNTERS = (HOST_SERIES, CONTAINER_SERIES, OWN_SERIES, TREE_SERIES, ENERGY)
 
 
-def standings(series: Iterable[Series] = COUNTERS, count: float = 0.0, at: float = 0.0) -> list[Standing]:
-    """Where counters stand, all at one count."""
-    return [Standing(each, count, count, at) for each in series]
+class Stands(NamedTuple):
+    """Where a counter stands."""
+
+    raw: float
+    total: float
+    at: float
+
+
+def standings(series: Iterable[Series] = COUNTERS) -> dict[Series, Count]:
+    """Counters at nothing."""
+    return dict.fromkeys(series, Stands(0.0, 0.0, 0.0))
 
 
 Make = Callable[..., Emitter]
@@ -173,47 +182,47 @@ def test_everything_that_is_of_a_process_says_of_which(rank: Make) -> None:
 def test_a_count_of_the_kernel_goes_on_to_the_unit(rank: Make) -> None:
     """Both read one count: what it grew in between is in it, though nobody told of it."""
     first, second = rank(0), rank(1)
-    first.look([Standing(HOST_SERIES, 1_000_100.0, 100.0, 10.0)])
+    first.look({HOST_SERIES: Stands(1_000_100.0, 100.0, 10.0)})
     first.stop()
-    second.look([Standing(HOST_SERIES, 1_000_130.0, 7.0, 13.0)])
+    second.look({HOST_SERIES: Stands(1_000_130.0, 7.0, 13.0)})
     assert 7.0 + second.more(HOST_SERIES) == 130.0
-    second.look([Standing(HOST_SERIES, 1_000_140.0, 17.0, 14.0)])
+    second.look({HOST_SERIES: Stands(1_000_140.0, 17.0, 14.0)})
     assert 17.0 + second.more(HOST_SERIES) == 140.0
     third = rank(2)
     second.stop()
-    third.look([Standing(HOST_SERIES, 1_000_141.0, 0.0, 15.0)])
+    third.look({HOST_SERIES: Stands(1_000_141.0, 0.0, 15.0)})
     assert third.more(HOST_SERIES) == 141.0
 
 
 def test_a_count_that_was_set_back_goes_on_from_where_it_was(rank: Make) -> None:
     """Never below what was told."""
     first, second = rank(0), rank(1)
-    first.look([Standing(HOST_SERIES, 1_000_100.0, 100.0, 10.0)])
+    first.look({HOST_SERIES: Stands(1_000_100.0, 100.0, 10.0)})
     first.stop()
-    second.look([Standing(HOST_SERIES, 20.0, 7.0, 13.0)])
+    second.look({HOST_SERIES: Stands(20.0, 7.0, 13.0)})
     assert 7.0 + second.more(HOST_SERIES) == 100.0
 
 
 def test_a_count_that_each_process_makes_goes_on_by_what_the_successor_saw(rank: Make) -> None:
     """A driver's count, made endless by each for itself: 50 J/s, read last by the old holder half-way between two looks."""
     first, second = rank(0), rank(1)
-    first.look([Standing(ENERGY, 700.0, 500.0, 12.5)])
+    first.look({ENERGY: Stands(700.0, 500.0, 12.5)})
     for at in (11.0, 12.0):
-        second.look([Standing(ENERGY, at * 50, at * 50 - 200, at)])
+        second.look({ENERGY: Stands(at * 50, at * 50 - 200, at)})
     first.stop()
-    second.look([Standing(ENERGY, 13 * 50, 13 * 50 - 200, 13.0)])
+    second.look({ENERGY: Stands(13 * 50, 13 * 50 - 200, 13.0)})
     assert 13 * 50 - 200 + second.more(ENERGY) == 500.0 + 25.0
 
 
 def test_a_count_that_was_not_read_since_stays_until_it_is(rank: Make) -> None:
     """A slow reading is told again for a while; what the old holder has told of is not told twice."""
     first, second = rank(0), rank(1)
-    first.look([Standing(ENERGY, 700.0, 500.0, 12.5)])
-    second.look([Standing(ENERGY, 600.0, 400.0, 12.0)])
+    first.look({ENERGY: Stands(700.0, 500.0, 12.5)})
+    second.look({ENERGY: Stands(600.0, 400.0, 12.0)})
     first.stop()
-    second.look([Standing(ENERGY, 600.0, 400.0, 12.0)])
+    second.look({ENERGY: Stands(600.0, 400.0, 12.0)})
     assert 400.0 + second.more(ENERGY) == 500.0
-    second.look([Standing(ENERGY, 650.0, 450.0, 13.0)])
+    second.look({ENERGY: Stands(650.0, 450.0, 13.0)})
     assert 450.0 + second.more(ENERGY) == 525.0
 
 
@@ -221,19 +230,19 @@ def test_xids_are_whole(rank: Make) -> None:
     """Half an error is none."""
     xids = of_gpu(gpu_health.ERRORS)
     first, second = rank(0), rank(1)
-    first.look([Standing(xids, 2, 2, 12.4)])
-    second.look([Standing(xids, 2, 2, 12.0)])
+    first.look({xids: Stands(2, 2, 12.4)})
+    second.look({xids: Stands(2, 2, 12.0)})
     first.stop()
-    second.look([Standing(xids, 3, 3, 13.0)])
+    second.look({xids: Stands(3, 3, 13.0)})
     assert 3 + second.more(xids) == 3
 
 
 def test_a_backend_that_adds_up_growth_is_told_only_of_growth(rank: Make) -> None:
     """Delta temporality: an SDK tells a first total as growth, and the old holder's was added up already."""
     first, second = rank(0, anew=True), rank(1, anew=True)
-    first.look([Standing(HOST_SERIES, 1_000_100.0, 100.0, 10.0)])
+    first.look({HOST_SERIES: Stands(1_000_100.0, 100.0, 10.0)})
     first.stop()
-    second.look([Standing(HOST_SERIES, 1_000_130.0, 7.0, 13.0)])
+    second.look({HOST_SERIES: Stands(1_000_130.0, 7.0, 13.0)})
     assert 7.0 + second.more(HOST_SERIES) == 30.0
 
 

@@ -13,10 +13,9 @@ from otel_hwmetrics.alerts.subjects import Subject, subject_of
 from otel_hwmetrics.catalog import PER_PROCESS, container, gpu, own, pressure
 from otel_hwmetrics.election.jobs import Job
 from otel_hwmetrics.election.offices import Offices, office_name
-from otel_hwmetrics.election.succession import Entry, Will, key, left_by
+from otel_hwmetrics.election.succession import Books, Count
 from otel_hwmetrics.folders import Folder
 from otel_hwmetrics.model import Metric, Reading, Series
-from otel_hwmetrics.windows import Standing
 
 NODE: Final = "node"
 _OF_CONTAINER: Final = frozenset(metric.name for metric in container.METRICS)
@@ -58,14 +57,10 @@ class Emitter:
         self._offices = Offices(folders() if job.key else (), job.key)
         self._container = office_name("container", _cgroup() if self._elects else "")
         self._office_of: dict[Series, str] = {}
+        self._known: tuple[list[Series], list[Count]] = ([], [])  # the counters of the last look
         self._devices: frozenset[str] = frozenset()  # replaced, never changed: exports may meet a device, too
         self._free: set[str] = set()  # offices that nobody had at the last look
-        self._wills: dict[str, Will] = {}
-        self._inherited: dict[str, dict[str, Entry]] = {}
-        self._past: dict[
-            Series, tuple[Standing, ...]
-        ] = {}  # the last two readings, where another process holds the office
-        self._more: dict[Series, float] = {}
+        self._books: dict[str, Books] = {}
 
     def start(self) -> None:
         """Meet the job's other processes. Where they cannot be met, the local rank 0 tells of everything."""
@@ -74,32 +69,43 @@ class Emitter:
             self._elects = False
             self._everything = self._job.local_rank in (None, 0)
 
-    def look(self, standings: Iterable[Standing]) -> None:
-        """Stand for the offices that are free, and leave in each that is held where its counters stand."""
+    def look(self, counters: Mapping[Series, Count]) -> None:
+        """Stand for the offices that are free, and leave in each that is held where its counters stand.
+
+        Args:
+            counters: Every one that this process reads.
+        """
         if not self._elects:
             return
         self._offices.look_after()
-        of_office: dict[str, list[Standing]] = {}
-        for standing in standings:
-            office = self._office(standing.series)
-            if office:
-                of_office.setdefault(office, []).append(standing)
+        known = list(counters), list(counters.values())
+        if known != self._known:  # by their places: mostly they are the same objects
+            self._known = known
+            self._divide(counters)
         self._stand(NODE)
         for office in (self._container, *sorted(self._devices)):
             self._stand(office)
-        for office, theirs in of_office.items():
+        for office, books in self._books.items():
             if self._offices.holds(office):
-                self._keep(office, theirs)
+                books.keep()
             elif office in self._devices:
-                self._remember(theirs)
+                books.remember()
 
-    def _remember(self, standings: Iterable[Standing]) -> None:
-        """What this process sees of what another one tells of."""
-        past = self._past
-        for standing in standings:
-            last = past.get(standing.series, ())
-            if not last or standing.at > last[-1].at:  # slow readings are told again for a while
-                past[standing.series] = (*last[-1:], standing)
+    def _divide(self, counters: Mapping[Series, Count]) -> None:
+        """Find out which counters are whose."""
+        of_office: dict[str, list[tuple[Series, Count]]] = {}
+        for series, count in counters.items():
+            office = self._office(series)
+            if office:
+                of_office.setdefault(office, []).append((series, count))
+        for office in (*self._books, *of_office):
+            self._books_of(office).of(of_office.get(office, ()))
+
+    def _books_of(self, office: str) -> Books:
+        if office not in self._books:
+            name = self._offices.file(f"{office}.totals")
+            self._books[office] = Books(self._offices.folders, name, anew=self._anew)
+        return self._books[office]
 
     def _stand(self, office: str) -> None:
         """Take an office, if it is free; who has not the node's leaves its holder one look's time to be the first."""
@@ -111,7 +117,7 @@ class Emitter:
                 self._free.add(office)
                 self._offices.give_up(office)
                 return
-            self._inherited[office] = left_by(self._offices.folders, self._offices.file(f"{office}.totals"))
+            self._books_of(office).inherit()
         self._free.discard(office)
 
     def _may(self, office: str) -> bool:
@@ -122,44 +128,6 @@ class Emitter:
         if self._job.local_rank in (None, 0) or self._offices.met_first:
             return True
         return office == self._container or self._devices == {office}
-
-    def _keep(self, office: str, standings: list[Standing]) -> None:
-        """Go on from where the last holder stood; leave where that is now."""
-        inherited = self._inherited.get(office)
-        if inherited:
-            for standing in standings:
-                self._go_on(standing, inherited)
-        if office not in self._wills:
-            self._wills[office] = Will(self._offices.folders, self._offices.file(f"{office}.totals"))
-        more = self._more
-        if more:
-            standings = [each._replace(total=each.total + more.get(each.series, 0.0)) for each in standings]
-        self._wills[office].write(standings)
-
-    def _go_on(self, now: Standing, inherited: dict[str, Entry]) -> None:
-        """Find what is to be added to one counter, from now on.
-
-        What the kernel counts is one count for all, so its growth since is the difference; one that has fallen was set
-        back. What a driver counts, each process makes endless, or from a level, for itself: its growth is what this process
-        has seen grow since; until it has read it since, the total stays where it was.
-        """
-        name = key(now.series)
-        left = inherited.get(name)
-        if left is None:
-            return
-        grown, known = 0.0, True
-        if gpu.HW_ID not in now.series.metric.attributes:
-            grown = max(0.0, now.raw - left.raw)
-        elif now.at > left.at:
-            grown = now.total - _total_at(left.at, (*self._past.pop(now.series, ()), now))
-        else:
-            self._remember((now,))
-            known = False
-        if now.series.metric.integer:
-            grown = round(grown)
-        self._more[now.series] = (0.0 if self._anew else left.total) + grown - now.total
-        if known:
-            del inherited[name]
 
     def _office(self, series: Series) -> str:
         """The office that a series belongs to; empty for what is this process's own."""
@@ -192,7 +160,8 @@ class Emitter:
 
     def more(self, series: Series) -> float:
         """What is added to a counter's total, to go on from where the last holder stood."""
-        return self._more.get(series, 0.0)
+        books = self._books.get(self._office(series)) if self._elects else None
+        return books.more.get(series, 0.0) if books is not None else 0.0
 
     def signs(self, series: Series) -> bool:
         """Whether a series has to say which process it is of: its own; and its container's, where others have another."""
@@ -236,9 +205,8 @@ class Emitter:
 
     def abandon(self) -> None:
         """Close everything; in a forked child, which has no part in its parent's offices."""
-        for will in self._wills.values():
-            will.close()
-        self._wills = {}
+        for books in self._books.values():
+            books.close()
         self._offices.abandon()
 
 
@@ -251,13 +219,3 @@ def _cgroup() -> str:
         namespace = os.stat("/proc/self/ns/cgroup").st_ino
         return hashlib.sha256(file.read() + str(namespace).encode()).hexdigest()[:12]
     return ""
-
-
-def _total_at(moment: float, readings: Sequence[Standing]) -> float:
-    """Where a counter stood between two of its readings, as if it grew evenly; before the first, as at that."""
-    before = readings[0]
-    for after in readings[1:]:
-        if before.at <= moment < after.at:
-            return before.total + (after.total - before.total) * (moment - before.at) / (after.at - before.at)
-        before = after
-    return readings[0].total if moment < readings[0].at else readings[-1].total

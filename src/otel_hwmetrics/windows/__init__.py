@@ -7,7 +7,7 @@ consumer (every metric reader, the alerts) has windows of its own length, and no
 """
 
 from otel_hwmetrics.windows.accumulator import FORGET_AFTER, FORGET_EVERY, Accumulator
-from otel_hwmetrics.windows.samples import SHORTEST, Point, Sample, Standing
+from otel_hwmetrics.windows.samples import SHORTEST, Point, Sample
 from otel_hwmetrics.windows.snapshots import between
 
-__all__ = ["FORGET_AFTER", "FORGET_EVERY", "SHORTEST", "Accumulator", "Point", "Sample", "Standing", "between"]
+__all__ = ["FORGET_AFTER", "FORGET_EVERY", "SHORTEST", "Accumulator", "Point", "Sample", "between"]

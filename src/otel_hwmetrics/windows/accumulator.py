@@ -6,11 +6,11 @@ Pure but for the accumulator's memory: time and data are arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from otel_hwmetrics.model import Kind, Metric, Origin, Peak, Quotient, Reading, Series
-from otel_hwmetrics.windows.samples import DERIVED, Point, Sample, Standing, raised, siblings
+from otel_hwmetrics.windows.samples import DERIVED, Point, Sample, raised, siblings
 
 FORGET_AFTER = 3600.0
 """Seconds after which a series that is told no more is forgotten."""
@@ -18,7 +18,7 @@ FORGET_EVERY = 600
 """Samples between two searches for such."""
 
 
-class _Counter:
+class Counter:
     """A counter made monotone: its growth since a base, and a new base whenever it falls (reset, garbage).
 
     Args:
@@ -26,6 +26,10 @@ class _Counter:
         raw: The first reading.
         at: When it was made.
         before: What the total was before it.
+
+    Attributes:
+        raw: The last reading, as its source tells it.
+        at: When it was made, in seconds of the monotonic clock.
     """
 
     __slots__ = ("at", "base", "before", "observed", "raw")
@@ -38,6 +42,7 @@ class _Counter:
         self.before = before + type(raw)(0)  # growth up to the last fall
 
     def advance(self, raw: float, at: float) -> Point:
+        """Take a reading."""
         if raw < self.raw:
             # What was counted between the last reading and the fall is unknown: nothing is added for it, and the time
             # does not count either, or a rate over it would be too low.
@@ -50,6 +55,7 @@ class _Counter:
 
     @property
     def total(self) -> float:
+        """Its growth, and what it was before; as it is exported."""
         return self.before + (self.raw - self.base)
 
 
@@ -57,7 +63,7 @@ class Accumulator:
     """Turns readings into samples. Used by one thread at a time; outlives a pipeline, so that totals never fall."""
 
     def __init__(self) -> None:
-        self._counters: dict[Series, _Counter] = {}
+        self._counters: dict[Series, Counter] = {}
         self._totals: dict[Series, float] = {}  # of counters that another accumulator or pipeline began
         self._last: dict[Series, tuple[int, Point]] = {}
         self._number = 0
@@ -88,10 +94,10 @@ class Accumulator:
         """Where every counter stands that was ever met."""
         return self._totals | {series: counter.total for series, counter in self._counters.items()}
 
-    def standings(self) -> Iterator[Standing]:
-        """Every counter that is read, with what it was read as."""
-        for series, counter in self._counters.items():
-            yield Standing(series, counter.raw, counter.total, counter.at)
+    @property
+    def counters(self) -> Mapping[Series, Counter]:
+        """Every counter that is read; the same object for a series as long as it is."""
+        return self._counters
 
     def heir(self) -> Accumulator:
         """One that goes on from these totals, for a forked child: the SDK's streams go on there, too."""
@@ -143,7 +149,7 @@ class Accumulator:
                 counter = self._counters.get(series)
                 if counter is None:
                     before = self._totals.get(series, 0)
-                    counter = self._counters[series] = _Counter(series.metric, value, at, before)
+                    counter = self._counters[series] = Counter(series.metric, value, at, before)
                 points[series] = counter.advance(value, at)
                 self._last[series] = (self._number, points[series])
             elif isinstance(series.metric.derivation, Peak):

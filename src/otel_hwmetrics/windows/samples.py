@@ -79,22 +79,6 @@ class Point(NamedTuple):
     ridge: Ridge | None = None
 
 
-class Standing(NamedTuple):
-    """Where a counter stands.
-
-    Attributes:
-        series: Whose.
-        raw: As its source tells it.
-        total: Its growth, as it is exported.
-        at: When it was read, in seconds of the monotonic clock, which all processes of a machine share.
-    """
-
-    series: Series
-    raw: float
-    total: float
-    at: float
-
-
 @dataclass(frozen=True)
 class Sample:
     """One look at the machine: where every series that could be read stands. Immutable once it is published.
