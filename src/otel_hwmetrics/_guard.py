@@ -8,12 +8,13 @@ each, logs the first of its kind, and goes on. The project's own tests set `LOUD
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Callable
 
-_logger = logging.getLogger("otel_hwmetrics")
+from otel_hwmetrics import redaction
+
+_logger = redaction.logger()
 
 LOUD = os.environ.get("OTEL_PYTHON_HWMETRICS_LOUD") == "1"
 """Raise instead of passing over. Not tied to pytest: users run their training under pytest, too."""

@@ -7,7 +7,6 @@ sources that are not there, by either door in its own way.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import field, make_dataclass, replace
@@ -17,7 +16,7 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from otel_hwmetrics import forks
+from otel_hwmetrics import forks, redaction
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.alerts.builtin import RULES
 from otel_hwmetrics.alerts.rulebook import rulebook
@@ -25,7 +24,7 @@ from otel_hwmetrics.config import FAMILIES, OPTIONS, Config, ConfigError, flat_o
 from otel_hwmetrics.pipeline import Pipeline
 from otel_hwmetrics.sources.base import SourceUnavailable
 
-_logger = logging.getLogger("otel_hwmetrics")
+_logger = redaction.logger()
 _PASSED_OVER = "Passed over, training is not affected: %s"
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import difflib
 import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from otel_hwmetrics.config.files import read_file
 from otel_hwmetrics.config.kinds import ConfigError, show
 from otel_hwmetrics.config.of_rules import FAMILIES, RuleSettings, flat_setting
 from otel_hwmetrics.config.table import OPTIONS, Config
@@ -47,7 +47,7 @@ def resolve(
     arguments = dict(arguments or {})
     errors: list[ConfigError] = []
     named_file = _named_file(arguments.pop("config_file", None), environ, errors)
-    origin, from_file = _read_file(named_file, directory or _working_directory(), errors)
+    origin, from_file = read_file(named_file, directory or _working_directory(), errors)
     from_environment = {
         key.removeprefix(ENVIRONMENT_PREFIX).lower(): value
         for key, value in environ.items()
@@ -119,48 +119,3 @@ def _working_directory() -> Path:
         return Path.cwd()
     except OSError:  # it was removed while the job is in it
         return Path()
-
-
-def _read_file(named: Path | None, directory: Path, errors: list[ConfigError]) -> tuple[str, dict[str, Any]]:
-    """The options in the configuration file, and the name to call it by."""
-    if named is not None:
-        return str(named), _table_in(named, errors)
-    for name in ("hwmetrics.toml", "pyproject.toml"):
-        path = directory / name
-        if os.path.isfile(path):  # Path.is_file raises where the directory may not be entered
-            table = _table_in(path, errors)
-            if table or name == "hwmetrics.toml":
-                return str(path), table
-    return "", {}
-
-
-def _table_in(path: Path, errors: list[ConfigError]) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    raw = b""
-    try:
-        raw = path.read_bytes()
-        content = tomllib.loads(raw.decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-        # A broken pyproject.toml that does not speak of us is not ours to complain of.
-        if path.name != "pyproject.toml" or not raw or b"otel_hwmetrics" in raw:
-            errors.append(ConfigError(f"configuration file {path} cannot be read: {error}"))
-        return {}
-    if path.name == "pyproject.toml":
-        tool = content.get("tool", {})
-        tool = tool if isinstance(tool, dict) else {}
-        errors.extend(
-            ConfigError(f"[tool.{slip}] in {path} is not read; did you mean [tool.otel_hwmetrics]?")
-            for slip in ("otel-hwmetrics", "otelhwmetrics", "hwmetrics")
-            if slip in tool and "otel_hwmetrics" not in tool
-        )
-        content = tool.get("otel_hwmetrics", {})
-    elif isinstance(content.get("tool"), dict):
-        errors.append(ConfigError(f"{path} has no [tool.…]: its options and [rules.…] stand at the top"))
-        content = {name: value for name, value in content.items() if name != "tool"}
-    if not isinstance(content, dict):
-        errors.append(ConfigError(f"[tool.otel_hwmetrics] in {path} is {show(content)}; it takes a table of options"))
-        return {}
-    return content

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from opentelemetry.trace import Span, format_span_id, format_trace_id
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics.alerts.rule import Severity, State
 from otel_hwmetrics.alerts.transition import Transition
 from otel_hwmetrics.catalog import own
@@ -130,5 +131,9 @@ def event_attributes(transition: Transition) -> Mapping[str, Attribute]:
         **transition.subject.attributes,
     }
     if transition.finding is not None:
-        attributes |= {f"{own.ALERT_EVIDENCE}.{word}": value for word, value in transition.finding.evidence.items()}
+        evidence = transition.finding.evidence.items()
+        attributes |= {
+            f"{own.ALERT_EVIDENCE}.{word}": redaction.text(value) if isinstance(value, str) else value
+            for word, value in evidence
+        }
     return MappingProxyType({key: value for key, value in attributes.items() if value is not None})

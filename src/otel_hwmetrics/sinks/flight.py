@@ -8,7 +8,6 @@ training in the middle of anything. There is no lock here, and nothing that take
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
@@ -18,7 +17,7 @@ from struct import pack
 
 from opentelemetry.semconv._incubating.attributes import host_attributes, process_attributes
 
-from otel_hwmetrics import __version__
+from otel_hwmetrics import __version__, redaction
 from otel_hwmetrics._guard import faults
 from otel_hwmetrics.alerts.rule import Severity, State
 from otel_hwmetrics.alerts.transition import Transition
@@ -28,7 +27,7 @@ from otel_hwmetrics.sinks.base import Alert
 from otel_hwmetrics.sinks.flight_file import SUFFIX, Row, lines
 from otel_hwmetrics.windows.samples import Sample
 
-_logger = logging.getLogger("otel_hwmetrics")
+_logger = redaction.logger()
 
 MOST_ROWS = 3600
 """Samples that are remembered, however long ago the first of them may be."""
@@ -214,7 +213,7 @@ class FlightRecorder:
         """Who writes, when and why. Of the command line the program alone: arguments may hold secrets."""
         who = {host_attributes.HOST_NAME: host(), **identity()}
         if command := next(iter(getattr(sys, "argv", ())), ""):
-            who[process_attributes.PROCESS_COMMAND] = command
+            who[process_attributes.PROCESS_COMMAND] = redaction.text(command)
         return {
             "package_version": __version__,
             "reason": reason,

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Iterator
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics.alerts.rule import Severity, State
 from otel_hwmetrics.sinks.base import Alert
 
@@ -28,7 +29,7 @@ class LineSink:
     """
 
     def __init__(self) -> None:
-        self._logger = logging.getLogger(LOGGER)
+        self._logger = redaction.logger(LOGGER)
 
     def on_alert(self, alert: Alert) -> None:
         """Log one line. Called on a thread of its own, since a handler may wait."""

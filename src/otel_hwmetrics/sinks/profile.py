@@ -12,7 +12,6 @@ https://docs.pytorch.org/memory_viz shows, https://docs.pytorch.org/docs/stable/
 from __future__ import annotations
 
 import contextlib
-import logging
 import operator
 import os
 import pickle
@@ -24,13 +23,14 @@ from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.alerts.rule import State
 from otel_hwmetrics.folders import Folder, file_name
 from otel_hwmetrics.sinks.base import Alert
 from otel_hwmetrics.stepclock import StepClock
 
-_logger = logging.getLogger("otel_hwmetrics")
+_logger = redaction.logger()
 
 TRACE, MEMORY = ".trace.json", ".memory.pickle"
 """What the files end in: a trace for https://ui.perfetto.dev, a snapshot for https://docs.pytorch.org/memory_viz."""

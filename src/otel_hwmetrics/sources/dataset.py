@@ -15,6 +15,7 @@ from typing import ClassVar, Final
 
 from opentelemetry.semconv._incubating.attributes.disk_attributes import DiskIoDirectionValues
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics.catalog import dataset as rows
 from otel_hwmetrics.catalog.system import DEVICE, FILESYSTEM_MOUNTPOINT, FILESYSTEM_TYPE, IO_DIRECTION
 from otel_hwmetrics.model import Attribute, Metric, Reading, Series
@@ -281,5 +282,5 @@ def _absolute(path: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text that any exporter can write: a name that is no UTF-8 with marks in place of its odd bytes."""
-    return text.encode(errors="replace").decode()
+    """Text that any exporter can write: a name that is no UTF-8 with marks in place of its odd bytes; without secrets."""
+    return redaction.text(text.encode(errors="replace").decode())

@@ -22,18 +22,18 @@ https://github.com/pytorch/pytorch.
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics.catalog import framework as rows
 from otel_hwmetrics.catalog.gpu import CUDA_ORDINAL, HW_ID, HW_MODEL
 from otel_hwmetrics.model import Attribute, Metric, Series
 from otel_hwmetrics.sources.base import Batch, Bench, Clock, Reader, Source, Unsupported, next_due
 
-_logger = logging.getLogger(__name__)
+_logger = redaction.logger(__name__)
 
 Pairs = Iterator[tuple[Series, float]]
 

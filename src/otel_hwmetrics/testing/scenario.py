@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.testing.gpu import FakeGpu, FakeMig, FakeProcess, InvalidValueError
 from otel_hwmetrics.testing.nvml import FakeNvml
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from otel_hwmetrics.testing.captures import ReplayNvml
     from otel_hwmetrics.testing.clock import Clock
 
-_logger: Final = logging.getLogger("otel_hwmetrics.testing")
+_logger: Final = redaction.logger("otel_hwmetrics.testing")
 
 _ENVIRONMENT_VARIABLE: Final = "OTEL_PYTHON_HWMETRICS_FAKE_NVML"
 

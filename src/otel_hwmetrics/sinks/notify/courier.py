@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 import threading
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics._guard import faults, guard
 from otel_hwmetrics.sinks.base import Alert
 from otel_hwmetrics.sinks.notify.address import Address, PartlyDeliveredError, UndeliveredError
@@ -22,7 +22,7 @@ from otel_hwmetrics.sinks.notify.message import Entry, Group, Key, Message, comp
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-_logger = logging.getLogger("otel_hwmetrics.notify")
+_logger = redaction.logger("otel_hwmetrics.notify")
 
 WAITING = 1000
 """Most alerts that wait for one address; more are dropped, and counted as internal errors."""

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics.alerts.rule import Severity, State
 from otel_hwmetrics.ranks import RANK, ranks
 from otel_hwmetrics.sinks.base import Alert
@@ -182,7 +183,7 @@ def place_of(environ: Mapping[str, str], host: str) -> str:
     """Where alerts are from: host, rank and the name of the job, as far as they are known."""
     rank = ranks(environ).get(RANK)
     job = environ.get("OTEL_SERVICE_NAME") or _service_name(environ) or environ.get("SLURM_JOB_NAME", "")
-    return ", ".join(part for part in (host, "" if rank is None else f"rank {rank}", job) if part)
+    return ", ".join(part for part in (host, "" if rank is None else f"rank {rank}", redaction.text(job)) if part)
 
 
 def _service_name(environ: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ from typing import ClassVar, Final
 
 from opentelemetry.semconv._incubating.attributes.system_attributes import SystemFilesystemStateValues
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics.catalog import system as rows
 from otel_hwmetrics.model import Series
 from otel_hwmetrics.sources.base import Batch, Bench, Clock, Item, Reader, Source, Unsupported
@@ -227,5 +228,8 @@ def _on_linux() -> bool:
 
 
 def _printable(text: str) -> str:
-    """Text that any exporter can write: a name that is no UTF-8 with marks in place of its odd bytes."""
-    return text.encode(errors="replace").decode()
+    """Text that any exporter can write: a name that is no UTF-8 with marks in place of its odd bytes.
+
+    Without secrets: what is mounted may be an address with a password in it.
+    """
+    return redaction.text(text.encode(errors="replace").decode())

@@ -12,17 +12,17 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
-import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics.sources.base import SourceUnavailable, Unsupported
 from otel_hwmetrics.sources.gpu.amd.device import Gpu
 from otel_hwmetrics.sources.gpu.amd.sysfs import Address
 
-_logger = logging.getLogger(__name__)
+_logger = redaction.logger(__name__)
 
 _NAME: Final = "amdsmi"
 _SHARED_OBJECT: Final = "libamd_smi.so"

@@ -6,13 +6,13 @@ Tested against scripted answers of amdsmi and trees of files alone: no AMD GPU w
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics.sources.base import Batch, Bench, Clock, Source, SourceUnavailable, Unsupported
 from otel_hwmetrics.sources.gpu.amd import gpu_metrics, library, sysfs
 from otel_hwmetrics.sources.gpu.amd.device import Gpu
@@ -20,7 +20,7 @@ from otel_hwmetrics.sources.gpu.amd.readers import READERS
 from otel_hwmetrics.sources.gpu.amd.visible import Node, nodes, settings, visible
 from otel_hwmetrics.sources.gpu.base import Identity
 
-_logger = logging.getLogger(__name__)
+_logger = redaction.logger(__name__)
 
 _MODELS: Final = "/usr/share/libdrm/amdgpu.ids"
 # The names of AMD's models, by libdrm.

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics.sources.base import Clock, SourceUnavailable
 from otel_hwmetrics.sources.gpu.base import Identity
 from otel_hwmetrics.sources.gpu.device import within
@@ -17,7 +18,7 @@ from otel_hwmetrics.sources.gpu.nvidia.library import text, why_not
 from otel_hwmetrics.sources.gpu.nvidia.ours import Ours
 from otel_hwmetrics.sources.gpu.nvidia.visible import Card, Instance, visible
 
-_logger = logging.getLogger(__name__)
+_logger = redaction.logger(__name__)
 
 _MOST_GPUS: Final = 1024
 _MOST_INSTANCES: Final = 64

@@ -6,7 +6,6 @@ Handles, names and UUIDs are asked for once, and again only when a GPU or the wh
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics.catalog import gpu_health as health
 from otel_hwmetrics.catalog.xid import UNKNOWN
 from otel_hwmetrics.model import Reading, Series
@@ -25,7 +25,7 @@ from otel_hwmetrics.sources.gpu.nvidia.events import EventWatch
 from otel_hwmetrics.sources.gpu.nvidia.library import load, why_not
 from otel_hwmetrics.sources.gpu.nvidia.ours import Ours
 
-_logger = logging.getLogger(__name__)
+_logger = redaction.logger(__name__)
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
