@@ -6,18 +6,18 @@ A source that is late is left out of the sample and counted; one that hung is as
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import Counter
 from typing import Protocol
 
+from otel_hwmetrics import redaction
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.catalog import own
 from otel_hwmetrics.model import Series
 from otel_hwmetrics.sources.base import Batch, Source, SourceUnavailable
 
-_logger = logging.getLogger(__name__)
+_logger = redaction.logger(__name__)
 
 HUNG_AFTER = 1.0
 """Seconds after which a look that is late was not only slow; only then does its source get a rest. A thread that waits
