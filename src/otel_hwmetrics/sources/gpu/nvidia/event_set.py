@@ -12,6 +12,7 @@ import ctypes
 from collections.abc import Iterable
 from typing import Any, Final
 
+from otel_hwmetrics.catalog.xid import UNKNOWN
 from otel_hwmetrics.sources.gpu.nvidia.device import Gpu
 from otel_hwmetrics.sources.gpu.nvidia.library import function
 
@@ -32,7 +33,7 @@ KINDS: Final = {
 and come by the thousand."""
 
 Key = tuple[str, str, "int | None"]
-"""Whose (UUID), what (a value of `KINDS`), and of XIDs the code."""
+"""Whose (UUID), what (a value of `KINDS`), and of XIDs the code, `UNKNOWN` at the highest."""
 
 _WHOLE_GPU: Final = 2**32 - 1
 _MOST_CODE: Final = 2**32 - 1
@@ -164,7 +165,8 @@ class EventSet:
         where = address(data.device)
         if kind is None or where not in self._whole or (kind == XID and data.eventData > _MOST_CODE):
             return None
-        return self._whose(where, data.gpuInstanceId), kind, data.eventData if kind == XID else None
+        # A code that no catalog can have is garbage: it must not make a key of its own, of which there would be no end.
+        return self._whose(where, data.gpuInstanceId), kind, min(data.eventData, UNKNOWN) if kind == XID else None
 
     def _whose(self, where: int, instance: int) -> str:
         """The MIG device that an event is about, if it is one of ours and alone on its GPU instance, else the GPU."""
