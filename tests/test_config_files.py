@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From whom a configuration file is taken that was only found, and what one may not do, whoever wrote it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from otel_hwmetrics.config import Config, files, resolve
+
+SAID = "sample_interval = 7\n"
+
+_another_users: set[tuple[int, int]] = set()
+
+
+@pytest.fixture(autouse=True)
+def owners(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let `give_away` work for those who are not root, who cannot."""
+
+    def owned(look: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        def owned_look(path: str | Path, **more: object) -> os.stat_result:
+            found = look(path, **more)
+            if (found.st_dev, found.st_ino) in _another_users:
+                return os.stat_result((*found[:4], os.geteuid() + 1, *found[5:]))
+            return found
+
+        return owned_look
+
+    if os.geteuid() != 0:
+        monkeypatch.setattr(os, "stat", owned(os.stat))
+        monkeypatch.setattr(os, "lstat", owned(os.lstat))
+    yield
+    _another_users.clear()
+
+
+def give_away(path: Path) -> None:
+    """Make it another user's; of a link the link itself."""
+    if os.geteuid() == 0:
+        os.chown(path, 1, -1, follow_symlinks=False)
+    else:
+        found = os.lstat(path)
+        _another_users.add((found.st_dev, found.st_ino))
+
+
+def interval(directory: Path) -> float:
+    """The option that the file sets; nothing is wrong with any."""
+    resolved = resolve(environ={}, directory=directory)
+    assert resolved.errors == ()
+    return resolved.config.sample_interval
+
+
+def test_a_file_is_taken_from_its_user_and_from_whom_the_directory_belongs_to(tmp_path: Path) -> None:
+    """In a container the directory is often another user's, with all that is in it: who owns it has the script there, too."""
+    file = tmp_path / "hwmetrics.toml"
+    file.write_text(SAID)
+    assert interval(tmp_path) == 7
+    give_away(file)
+    give_away(tmp_path)
+    assert interval(tmp_path) == 7
+
+
+@pytest.mark.parametrize("name", files.NAMES)
+@pytest.mark.parametrize("how", ["another user's", "another user's link", "for everybody to write"])
+def test_a_file_that_anybody_may_have_put_there_is_not_read(
+    tmp_path: Path, name: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line says so, and how to have it read; the job goes on without."""
+    directory, file = tmp_path / "job", tmp_path / "job" / name
+    directory.mkdir()
+    told = SAID if name == "hwmetrics.toml" else f"[tool.otel_hwmetrics]\n{SAID}"
+    if how == "another user's link":
+        (tmp_path / "of_ours").write_text(told)
+        file.symlink_to(tmp_path / "of_ours")
+        give_away(file)
+    else:
+        file.write_text(told)
+        file.chmod(0o666) if how == "for everybody to write" else give_away(file)
+    assert interval(directory) == Config().sample_interval
+    [line] = [record.getMessage() for record in caplog.records]
+    assert str(file) in line
+    assert "OTEL_PYTHON_HWMETRICS_CONFIG_FILE" in line
+    named = resolve(environ={"OTEL_PYTHON_HWMETRICS_CONFIG_FILE": str(file)}, directory=directory)
+    assert named.config.sample_interval == 7
+
+
+def test_another_users_file_that_does_not_speak_of_us_is_passed_over_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Be it broken."""
+    (tmp_path / "pyproject.toml").write_text("[tool.ruff\n")
+    (tmp_path / "pyproject.toml").chmod(0o666)
+    assert interval(tmp_path) == Config().sample_interval
+    assert caplog.records == []
+
+
+def test_beside_a_file_that_is_not_read_the_next_one_is(tmp_path: Path) -> None:
+    """So nobody can switch a project's own settings off by one more file."""
+    (tmp_path / "pyproject.toml").write_text(f"[tool.otel_hwmetrics]\n{SAID}")
+    (tmp_path / "hwmetrics.toml").write_text("sample_interval = 9\n")
+    give_away(tmp_path / "hwmetrics.toml")
+    assert interval(tmp_path) == 7
+
+
+@pytest.mark.parametrize("parameter", ["template", "keyfile", "subfile", "TEMPLATE"])
+def test_a_file_that_was_found_names_no_file_of_this_machine_to_be_sent(tmp_path: Path, parameter: str) -> None:
+    """Apprise reads it, and sends a template's text wherever the address leads. Whoever runs the job may say so."""
+    address = f"workflows://example.com:443/workflow/hunter2/?{parameter}=/home/me/.kaggle/kaggle.json"
+    (tmp_path / "hwmetrics.toml").write_text(f'notify = ["json://localhost", "{address}"]\n{SAID}')
+    resolved = resolve(environ={}, directory=tmp_path)
+    assert resolved.config.notify == ()
+    assert resolved.config.sample_interval == 7
+    [error] = resolved.errors
+    assert "template=" in str(error)
+    assert "hunter2" not in str(error)
+    by_environment = resolve(environ={"OTEL_PYTHON_HWMETRICS_NOTIFY": address}, directory=tmp_path)
+    assert by_environment.config.notify == (address,)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        pytest.param("a." * 500_000 + "a = 1", id="a key of many parts"),
+        pytest.param("a = " + "[" * 900_000, id="arrays in arrays"),
+        pytest.param("a = " + "{a=" * 300_000, id="tables in tables"),
+        pytest.param("a = 1" + "1" * 900_000, id="a number of many digits"),
+        pytest.param("#" * (files.LARGEST + 1), id="a large file"),
+        pytest.param("[[a]]\n" * 150_000, id="many tables"),
+    ],
+)
+def test_a_file_that_would_keep_its_reader_busy_is_told_of(tmp_path: Path, hostile: str) -> None:
+    """Within a moment; and nothing of it counts."""
+    (tmp_path / "hwmetrics.toml").write_text(hostile)
+    began = time.process_time()
+    resolved = resolve(environ={}, directory=tmp_path)
+    assert time.process_time() - began < 5
+    assert resolved.config == Config()
+    assert resolved.errors
+
+
+def test_a_pipe_in_the_directory_is_not_waited_at(tmp_path: Path) -> None:
+    """It is no file."""
+    os.mkfifo(tmp_path / "hwmetrics.toml")
+    assert interval(tmp_path) == Config().sample_interval
+
+
+def test_addresses_are_not_shown_by_chance() -> None:
+    """Where a configuration is printed, as a whole, in parts or by a tool that shows the variables of a frame."""
+    from dataclasses import asdict
+
+    config = resolve({"notify": "json://me:hunter2@example.com"}, {}, Path(os.devnull)).config
+    for shown in (repr(config), str(config), repr(asdict(config)), f"{config.notify}", repr(vars(config))):
+        assert "hunter2" not in shown
+    assert config.notify == ("json://me:hunter2@example.com",)
+
+
+def test_a_wrong_value_is_told_without_the_secret_in_it() -> None:
+    """Also of an option that is no secret, in which somebody put one, and of one that is too long to be shown whole."""
+    wrong = {
+        "alert_channels": "slack://hunter2/B/C",
+        "sample_interval": "https://me:hunter2@example.com",
+        "gpus": f"{'x' * 180} token=hunter2hunter2",
+        "metrics": {"password": "hunter2"},
+        "notify": "hunter2",
+        "rules": {"gpu_hot": {"threshold": "api_key=hunter2", "Message": {"token": "hunter2"}}},
+    }
+    from otel_hwmetrics.alerts.rulebook import rulebook
+
+    resolved = resolve(wrong, {}, Path(os.devnull))
+    told = [str(error) for error in (*resolved.errors, *rulebook(resolved.config).errors)]
+    assert len(told) == 7
+    assert not any("hunter" in each for each in told), told
