@@ -8,7 +8,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 
 # A Python that was asked for has to be the one in the environment.
 ifneq ($(origin PYTHON),file)
-ifneq ($(filter demo test lint docs soak forks bench,$(MAKECMDGOALS)),)
+ifneq ($(filter demo test lint docs soak soak-faults forks bench,$(MAKECMDGOALS)),)
 ifneq ($(wildcard $(BIN)/python),)
 ifneq ($(shell $(BIN)/python --version 2>&1),$(shell $(PYTHON) --version 2>&1))
 $(error $(VENV) was made with $(shell $(BIN)/python --version 2>&1), not $(PYTHON): make clean first, or name another VENV)
@@ -18,7 +18,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-frameworks lint docs soak forks bench clean
+.PHONY: help demo test test-oldest test-frameworks lint docs soak soak-faults forks bench clean
 .DELETE_ON_ERROR:
 
 help: ## Say what there is.
@@ -52,6 +52,9 @@ soak: $(VENV)/.has-test ## Simulate days of training, healthy and not, and write
 
 forks: $(VENV)/.has-test ## Fork 10,000 times under load, and see that no child hangs; takes minutes.
 	$(BIN)/python benchmarks/forks.py $(ARGS)
+
+soak-faults: $(VENV)/.has-test ## Look 200,000 times while everything fails, with all sources; takes half an hour.
+	OTEL_PYTHON_HWMETRICS_LOUD=0 PYTHONPATH=tests $(BIN)/python -m faults.soak --everything $(ARGS)
 
 bench: $(VENV)/.has-bench ## Measure what a sample, a span, a step and a child process cost.
 	$(BIN)/python benchmarks/sample_cost.py $(ARGS)

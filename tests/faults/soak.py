@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The soak: a simulated 55 hours of looks at scripted GPUs, in which everything goes wrong again and again.
+
+    python -m faults.soak [--looks N] [--seed N] [--everything]
+
+A process of its own, so that its memory is its own. Real are the pipeline with its threads, the SDK, the rules, the
+files, the children; scripted are the GPUs and the time. In the middle half of the looks there is one pipeline, as in a
+job of weeks; before and after it they come and go. It prints one line of JSON, or what was lost, with seed and look.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import logging
+import os
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import Span, set_span_in_context
+
+import otel_hwmetrics as hw
+from faults.soak_books import PATIENCE, Books, Callbacks, Lines, Lost, Records, Spans
+from faults.soak_chaos import Chaos, World, source_thread_dies
+from faults.soak_gpus import board
+from otel_hwmetrics._guard import faults
+from otel_hwmetrics.catalog import gpu, own
+from otel_hwmetrics.config import resolve
+from otel_hwmetrics.model import Snapshot
+from otel_hwmetrics.pipeline import Pipeline
+from otel_hwmetrics.stepclock import CLOCK
+from otel_hwmetrics.testing import FakeNvml, ManualClock
+
+WARM_UP: Final = 0.1
+"""Share of the looks after which nothing may grow any more."""
+ROBUST: Final = 5
+"""Weighings whose median counts, at either end."""
+SHORT_LIFE: Final = (300, 3000)
+"""Looks of a pipeline that comes and goes."""
+EXPORT_EVERY: Final = 300
+WEIGH_EVERY: Final = 2500
+SURE: Final = 40
+"""Looks in a row that found a GPU to be hot, or cool, after which its alert must fire, or be over."""
+
+
+class Watched(Pipeline):
+    """A pipeline that says how far it is, and what it decided before it tells anybody."""
+
+    def __init__(self, soak: Soak, **options: Any) -> None:
+        super().__init__(**options)
+        self.soak = soak
+        self.looks = self.told = 0
+
+    def judge(self, snapshot: Snapshot) -> None:
+        """A look was taken."""
+        self.looks += 1
+        super().judge(snapshot)
+
+    def tell(self) -> None:
+        """Its steps are passed on."""
+        span = self.soak.open_span()
+        self.soak.books.decide(self._judging._steps, span)
+        try:
+            super().tell()
+        finally:
+            self.told = self.looks
+
+    @property
+    def rests(self) -> bool:
+        """Whether every look that was asked for is over and told of."""
+        sampler = self.sampler
+        return sampler._answered == sampler._asked and self.told == self.looks
+
+
+class Soak:
+    """One soak.
+
+    Args:
+        looks: How many samples.
+        seed: Where all numbers come from.
+        everything: Read all that there is of two whole GPUs and of the machine, and not only what is quick.
+        files: Where recordings are written.
+    """
+
+    def __init__(self, looks: int, seed: int, *, everything: bool, files: Path) -> None:
+        self.looks = looks
+        self.look = 0
+        self.books = Books()
+        self._everything = everything
+        self._chance = random.Random(seed)  # noqa: S311 - to be had again, not to be guessed
+        self._clock = ManualClock(start=1000.0)
+        CLOCK._now = self._clock.monotonic
+        gpus = [board(self._chance, whole=everything) for _ in range(2 if everything else 1)]
+        self._nvml = FakeNvml(gpus, clock=self._clock)
+        self._files = files / "recordings"
+        self._reader = InMemoryMetricReader()
+        self._meters, self._tracers, self._loggers = MeterProvider([self._reader]), TracerProvider(), LoggerProvider()
+        self._tracers.add_span_processor(Spans(self.books))
+        self._loggers.add_log_record_processor(Records(self.books))
+        self._tracer = self._tracers.get_tracer("soak")
+        self._open: list[tuple[Span, int, bool]] = []  # with the look at which each ends, and whether it is known
+        self._phases: list[tuple[str, int]] = []
+        self._sure: Counter[tuple[str, bool]] = Counter()
+        self._lines = Lines(self.books)
+        hw.on_alert(Callbacks(self.books))
+        world = World(self._clock, self._nvml, self.books, self._files, self._fork)
+        self._chaos = Chaos(world, self._chance)
+        self.weights: list[tuple[int, int]] = []
+        self.between: list[tuple[int, int, int, int]] = []
+        self.lives = self.children = self.most_files = 0
+
+    def run(self) -> None:
+        """Take all looks.
+
+        Raises:
+            Lost: Something did not arrive.
+        """
+        self._nvml.install()
+        try:
+            while self.look < self.looks:
+                self._live()
+        finally:
+            self._chaos.mend()
+            self._nvml.uninstall()
+
+    @property
+    def grown(self) -> float:
+        """Bytes of memory that were added after the warm-up."""
+        warm = [weight for look, weight in self.weights if look > self.looks * WARM_UP]
+        return statistics.median(warm[-ROBUST:]) - statistics.median(warm[:ROBUST])
+
+    def open_span(self) -> int | None:
+        """The training span that an alert belongs to now."""
+        return next((_identifier(span) for span, _, known in reversed(self._open) if known), None)
+
+    def _length(self) -> int:
+        """Of the next pipeline's life, in looks: the middle half is one."""
+        begin, end = self.looks // 4, self.looks * 3 // 4
+        if begin <= self.look < end:
+            return end - self.look
+        until = begin if self.look < begin else self.looks
+        return min(until - self.look, self._chance.randint(*SHORT_LIFE))
+
+    def _live(self) -> None:
+        """The life of one pipeline, and what is left of it."""
+        length = self._length()
+        dies = self._chance.random() < 0.2
+        pipeline = self._pipeline()
+        self._chaos.world.pipeline = pipeline
+        pipeline.start()
+        self._rest(pipeline)
+        self.lives += 1
+        for left in range(length, 0, -1):
+            self.look += 1
+            self._chaos.step(self.look)
+            if dies and left == 5:  # what a dead thread reads is missing until the next life
+                self._chaos.begin(source_thread_dies, self.look)
+            self._train()
+            self._clock.advance(1)
+            pipeline.sampler.fresh(PATIENCE)
+            self._rest(pipeline)
+            self._judge_for_oneself(pipeline)
+            if self.look % EXPORT_EVERY == 0:
+                self._export()
+            if self.look % WEIGH_EVERY == 0:
+                self.books.close()
+                self._weigh()
+        self._export()
+        pipeline.stop()
+        self._open = [(span, until, False) for span, until, _ in self._open]
+        self.books.forget_homeless()
+        self._chaos.mend()
+        self.books.close()
+        self._sure.clear()
+        self._count()
+
+    def _pipeline(self) -> Watched:
+        options: dict[str, Any] = {
+            # A sample for each time that one is asked for, and no other.
+            "sample_interval": 0,
+            "snapshot_timeout": PATIENCE,
+            "source_timeout": 0.3,
+            "directory": str(self._files),
+            "sources": ["auto"] if self._everything else ["nvidia", "training"],
+            "metrics": ["all"],
+            "emit": "always",
+        }
+        return Watched(
+            self,
+            config=resolve(options, {}).config,
+            meter_provider=self._meters,
+            tracer_provider=self._tracers,
+            logger_provider=self._loggers,
+            clock=self._clock,
+        )
+
+    def _rest(self, pipeline: Watched) -> None:
+        """Wait until the sampler's thread has nothing to do, so that one thing comes after the other in every run."""
+        deadline = time.monotonic() + PATIENCE
+        while not pipeline.rests:
+            if time.monotonic() > deadline:
+                raise Lost("the sampler does not answer")
+            time.sleep(0.0001)
+
+    def _train(self) -> None:
+        """What the job does between two looks."""
+        chance, now = self._chance.random(), self._clock.time_ns()
+        while self._open and self._open[-1][1] <= self.look:
+            self._open.pop()[0].end(now)
+        while self._phases and self._phases[-1][1] <= self.look:
+            CLOCK.leave(self._phases.pop()[0])
+        if not self._open and chance < 0.2:  # so, now and then, an alert finds no span
+            self._begin("epoch", self._chance.randint(20, 400))
+        elif len(self._open) == 1 and chance < 0.1:
+            self._begin(f"train step {self._chance.randint(0, 5000)}", self._chance.randint(1, 5))
+        if chance > 0.1:  # else a look without a step
+            hw.step()
+        if chance > 0.999:  # a thread that ends in the middle of what it does
+            thread = threading.Thread(target=self._wander)
+            thread.start()
+            thread.join()
+        if not self._phases and 0.5 < chance < 0.502:
+            name = self._chance.choice(("checkpoint", "evaluation", f"mine {self._chance.randint(0, 99)}"))
+            self._phases.append((name, self.look + self._chance.randint(1, 60)))
+            CLOCK.enter(name)
+
+    def _begin(self, name: str, lasts: int) -> None:
+        context = set_span_in_context(self._open[-1][0]) if self._open else None
+        span = self._tracer.start_span(name, context, start_time=self._clock.time_ns())
+        self._open.append((span, self.look + lasts, True))
+        self.books.house(_identifier(span))
+
+    def _wander(self) -> None:
+        """What a thread does that nobody waits for: a step, a phase that it does not leave, a span that it does not end."""
+        hw.step()
+        CLOCK.enter("elsewhere")
+        self._tracer.start_span("elsewhere")
+
+    def _judge_for_oneself(self, pipeline: Watched) -> None:
+        """Whether what the GPU says leaves no doubt, and the alert is as it must be.
+
+        Raises:
+            Lost: An alert did not begin, or did not end.
+        """
+        latest = pipeline.sampler.latest
+        for series, point in latest.points.items() if latest is not None else ():
+            if series.metric is not gpu.TEMPERATURE or point.at != self._clock.monotonic():
+                continue
+            device = str(series.attributes.get(gpu.HW_PARENT, ""))
+            # In degrees: see `soak_gpus`, and the rule gpu_hot. What is garbled is -1.
+            hot, cool = point.value > 83, 50 < point.value < 70
+            self._sure[device, True] = (self._sure[device, True] + 1) * hot
+            self._sure[device, False] = (self._sure[device, False] + 1) * cool
+            if SURE in (self._sure[device, True], self._sure[device, False]):
+                rules = {each.rule.name for each in pipeline._judging._engine.firing if each.subject.key == device}
+                over = not rules & {"gpu_hot", "gpu_very_hot"}
+                if over is hot and "gpu_heat_margin" not in rules:
+                    raise Lost(f"{device} is at {point.value} °C for {SURE} looks, and {rules} fire")
+
+    def _export(self) -> None:
+        """One collection, now and then on a thread that is made for it, and what it says of steps."""
+        found: list[Any] = []
+
+        def collect() -> None:
+            found.append(self._reader.get_metrics_data())
+
+        if self._chance.random() < 0.1:  # a scrape
+            thread = threading.Thread(target=collect)
+            thread.start()
+            thread.join()
+        else:
+            collect()
+        points = (
+            point
+            for data in found
+            if data is not None
+            for resource in data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == own.ALERT_TRANSITIONS.name
+            for point in metric.data.data_points
+        )
+        self.books.compare(
+            {(point.attributes[own.ALERT_RULE], point.attributes[own.ALERT_STATE]): point.value for point in points}
+        )
+
+    def _fork(self) -> None:
+        """Have a child, which must have nothing to say."""
+        pid = os.fork()
+        if pid == 0:
+            silent = False
+            try:
+                pipeline = self._chaos.world.pipeline
+                silent = pipeline is not None and pipeline.snapshot is None and self._reader.get_metrics_data() is None
+            finally:
+                os._exit(not silent)
+        _, status = os.waitpid(pid, 0)
+        if status:
+            raise Lost(f"a forked child speaks, or fails: {os.waitstatus_to_exitcode(status)}")
+        self.children += 1
+
+    def _weigh(self) -> None:
+        """Note what is in memory, of what is in use."""
+        gc.collect()
+        with open("/proc/self/statm", encoding="ascii") as file:
+            resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        self.weights.append((self.look, resident))
+
+    def _count(self) -> None:
+        """Note what is left when no pipeline is running: threads that were stuck end first."""
+        deadline = time.monotonic() + PATIENCE
+        while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        tasks, descriptors = len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+        self.between.append((self.look, threading.active_count(), tasks, descriptors))
+        if self._files.is_dir():
+            self.most_files = max(self.most_files, len(os.listdir(self._files)))
+
+
+def _identifier(span: Span) -> int:
+    return span.get_span_context().span_id
+
+
+def report(soak: Soak, seconds: float, cpu: float) -> dict[str, Any]:
+    """What came of it."""
+    books = soak.books
+    return {
+        "looks": soak.look,
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu, 1),
+        "lives": soak.lives,
+        "children": soak.children,
+        "faults": dict(soak._chaos.counts),
+        "told": books.told,
+        "rules": sorted({rule for rule, _ in books.totals}),
+        "refused": dict(books.refused),
+        "events": dict(books.events),
+        "internal": dict(faults),
+        "grown": soak.grown,
+        "weights": soak.weights,
+        "between": soak.between,
+        "most_files": soak.most_files,
+    }
+
+
+def main() -> None:
+    """Soak, and print what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--looks", type=int, default=200_000, help="how many samples (default 200000)")
+    parser.add_argument("--seed", type=int, default=1, help="where all numbers come from (default 1)")
+    parser.add_argument("--everything", action="store_true", help="read all that there is of the machine, and two GPUs")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="hwmetrics-soak-") as folder:
+        soak = Soak(arguments.looks, arguments.seed, everything=arguments.everything, files=Path(folder))
+        began, began_cpu = time.monotonic(), time.process_time()
+        try:
+            soak.run()
+        except BaseException:
+            print(f"seed {arguments.seed}, look {soak.look}", file=sys.stderr)  # noqa: T201 - to be found again
+            raise
+        print(json.dumps(report(soak, time.monotonic() - began, time.process_time() - began_cpu)))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
