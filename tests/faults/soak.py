@@ -137,8 +137,8 @@ class Soak:
 
     @property
     def grown(self) -> float:
-        """Bytes of memory that were added after the warm-up."""
-        warm = [weight for look, weight in self.weights if look > self.looks * WARM_UP]
+        """Bytes of memory that were added after the warm-up; 0 of a soak that is too short to say."""
+        warm = [weight for look, weight in self.weights if look > self.looks * WARM_UP] or [0]
         return statistics.median(warm[-ROBUST:]) - statistics.median(warm[:ROBUST])
 
     def open_span(self) -> int | None:
@@ -266,7 +266,7 @@ class Soak:
             if SURE in (self._sure[device, True], self._sure[device, False]):
                 rules = {each.rule.name for each in pipeline._judging._engine.firing if each.subject.key == device}
                 over = not rules & {"gpu_hot", "gpu_very_hot"}
-                if over is hot and "gpu_heat_margin" not in rules:
+                if over is hot and not rules & {"gpu_heat_margin", "gpu_lost"}:  # which say more of the same
                     raise Lost(f"{device} is at {point.value} °C for {SURE} looks, and {rules} fire")
 
     def _export(self) -> None:
