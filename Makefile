@@ -8,7 +8,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 
 # A Python that was asked for has to be the one in the environment.
 ifneq ($(origin PYTHON),file)
-ifneq ($(filter demo test lint docs soak soak-faults forks bench,$(MAKECMDGOALS)),)
+ifneq ($(filter demo test lint audit docs soak soak-faults forks bench,$(MAKECMDGOALS)),)
 ifneq ($(wildcard $(BIN)/python),)
 ifneq ($(shell $(BIN)/python --version 2>&1),$(shell $(PYTHON) --version 2>&1))
 $(error $(VENV) was made with $(shell $(BIN)/python --version 2>&1), not $(PYTHON): make clean first, or name another VENV)
@@ -18,7 +18,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-frameworks lint docs soak soak-faults forks bench clean
+.PHONY: help demo test test-oldest test-frameworks lint audit docs soak soak-faults forks bench clean
 .DELETE_ON_ERROR:
 
 help: ## Say what there is.
@@ -42,6 +42,9 @@ lint: $(VENV)/.has-test ## Check style, types and walls.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(VENV)/.has-test ## Look for known faults in what the package depends on.
+	$(BIN)/python .ci/audit.py $(ARGS)
 
 docs: $(VENV)/.has-test ## Write docs/reference from the tables of the package.
 	$(BIN)/python docs/reference/generate.py
