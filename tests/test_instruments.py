@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider, ObservableCounter
+from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 
 from otel_hwmetrics.catalog import gpu, own, system
-from otel_hwmetrics.instruments import Collections, Feed
+from otel_hwmetrics.instruments import Collections, Feed, adds_up
 from otel_hwmetrics.model import Metric, Reading, Series, Snapshot
 from otel_hwmetrics.windows import Accumulator, Sample
 
@@ -49,7 +51,7 @@ class Machine:
 
     def feed(self) -> Feed:
         """As the pipeline gives it: the newest sample is always fresh."""
-        return Feed(lambda: None if self.gone else self.latest, lambda: self.first)
+        return Feed(lambda _: None if self.gone else self.latest, lambda: self.first)
 
 
 def value(snapshot: Snapshot | None, metric: Metric) -> float:
@@ -209,3 +211,26 @@ def test_without_a_sample_there_is_no_snapshot_and_later_there_is() -> None:
     machine.gone = False
     machine.advance(3, power=10)
     assert value(cycle(collections), gpu.POWER) == 10
+
+
+@pytest.mark.parametrize(
+    ("preference", "variable", "expected"),
+    [
+        ("delta", "", True),
+        ("cumulative", "delta", False),
+        ("unseen", "delta", True),
+        ("unseen", "DELTA", True),
+        ("unseen", "lowmemory", False),
+        ("unseen", "", False),
+    ],
+)
+def test_a_backend_that_adds_up_growth_is_known(preference: str, variable: str, expected: bool) -> None:  # noqa: FBT001
+    """By the real SDK's reader; before there is a real provider, by the environment."""
+    kinds = {
+        "delta": {ObservableCounter: AggregationTemporality.DELTA},
+        "cumulative": {ObservableCounter: AggregationTemporality.CUMULATIVE},
+    }
+    chosen = kinds.get(preference)
+    provider = None if chosen is None else MeterProvider([InMemoryMetricReader(preferred_temporality=chosen)])
+    environ = {"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": variable}
+    assert adds_up(provider, environ) is expected

@@ -8,6 +8,7 @@ once, and ask a feed; without a feed they yield nothing, and nothing is exported
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import weakref
@@ -54,7 +55,8 @@ class Feed(NamedTuple):
     """Where samples come from.
 
     Attributes:
-        fresh: Gives a sample for this export; None when there is none to be had.
+        fresh: Gives a sample for this export; None when there is none to be had. It is given the seconds that it may
+            take at the most.
         first: Gives the first sample after `instrument()`, which the first export's window reaches back to.
         shown: The names of the metrics that are exported; None for all.
         context: Gives the context of the exemplars of one collection.
@@ -63,7 +65,7 @@ class Feed(NamedTuple):
         spent: Is told what a callback cost, in seconds of CPU time.
     """
 
-    fresh: Callable[[], Sample | None]
+    fresh: Callable[[float], Sample | None]
     first: Callable[[], Sample | None]
     shown: frozenset[str] | None = None
     context: Callable[[], Context] = lambda: NO_SPAN
@@ -71,6 +73,9 @@ class Feed(NamedTuple):
     health: Callable[[], Iterable[Reading]] = tuple
     spent: Callable[[float], object] = lambda _: None
 
+
+OF_THE_TIME = 0.25
+"""Share of the time that a collection may take, for a look at the machine; the SDK drops all of one that takes longer."""
 
 _HEALTH = {metric.name for metric in own.HEALTH}
 
@@ -93,6 +98,7 @@ class Collections:
         self._recent: deque[Sample] = deque(maxlen=8)  # the newest first
         self._last_of: weakref.WeakKeyDictionary[threading.Thread, Sample] = weakref.WeakKeyDictionary()
         self._begun = False
+        self.patience = math.inf  # of the collection that is under way, with a look at the machine
         self.voice = feed.voice
         self.context = NO_SPAN  # of the collection that is under way
 
@@ -121,7 +127,7 @@ class Collections:
         self._feed.spent(seconds)
 
     def _collect(self) -> Snapshot | None:
-        sample = self._feed.fresh()
+        sample = self._feed.fresh(self.patience)
         if sample is None:
             return None
         earlier = self._start(sample)
@@ -167,11 +173,12 @@ class Instruments:
         self._collections = Collections(feed) if feed is not None else None
         self._identity = None
 
-    def _observe(self, metric: Metric, _: CallbackOptions) -> Iterable[Observation]:
+    def _observe(self, metric: Metric, options: CallbackOptions) -> Iterable[Observation]:
         collections = self._collections
         observations: list[Observation] = []
         if collections is not None and (self._shown is None or metric.name in self._shown):
             started = time.thread_time()
+            collections.patience = OF_THE_TIME * options.timeout_millis / 1e3
             with guard(f"showing {metric.name}"):
                 observations = list(self._format(metric, collections.readings_of(metric), collections))
             collections.spent(time.thread_time() - started)
@@ -221,12 +228,17 @@ def adds_up(provider: MeterProvider | None, environ: Mapping[str, str]) -> bool:
     https://opentelemetry.io/docs/specs/otel/metrics/sdk_exporters/otlp/#additional-environment-variable-configuration
     """
     target = provider or metrics.get_meter_provider()
-    readers = getattr(getattr(target, "_sdk_config", None), "metric_readers", ())
-    for reader in readers:
-        chosen: Mapping[type, object] = getattr(reader, "_instrument_class_temporality", {})
-        for kind, temporality in chosen.items():
-            if kind.__name__.endswith("ObservableCounter"):
-                return getattr(temporality, "name", "") == "DELTA"
+    readers = getattr(target, "_metric_readers", None)  # since 1.43
+    if readers is None:
+        readers = getattr(getattr(target, "_sdk_config", None), "metric_readers", ())
+    told = [
+        getattr(temporality, "name", "")
+        for reader in readers
+        for kind, temporality in getattr(reader, "_instrument_class_temporality", {}).items()
+        if kind.__name__.endswith("ObservableCounter")
+    ]
+    if told:
+        return "DELTA" in told
     return environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "").lower() == "delta"
 
 
