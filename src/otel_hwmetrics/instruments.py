@@ -228,9 +228,8 @@ def adds_up(provider: MeterProvider | None, environ: Mapping[str, str]) -> bool:
     https://opentelemetry.io/docs/specs/otel/metrics/sdk_exporters/otlp/#additional-environment-variable-configuration
     """
     target = provider or metrics.get_meter_provider()
-    readers = getattr(target, "_metric_readers", None)  # since 1.43
-    if readers is None:
-        readers = getattr(getattr(target, "_sdk_config", None), "metric_readers", ())
+    before = getattr(getattr(target, "_sdk_config", None), "metric_readers", ())  # up to 1.42
+    readers: Iterable[object] = getattr(target, "_metric_readers", before)
     told = [
         getattr(temporality, "name", "")
         for reader in readers
