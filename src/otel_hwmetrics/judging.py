@@ -178,7 +178,8 @@ class Judging:
             own.ALERT_FLIGHT: self._recorder.path_for(alert) if self._records else None,
             own.ALERT_PROFILE: self.profiles.path_for(alert),
         }
-        return {name: path for name, path in paths.items() if path is not None}
+        # Linux allows any bytes in a path: an attribute that is no text would cost an exporter all that it has with it.
+        return {name: path.encode(errors="replace").decode() for name, path in paths.items() if path is not None}
 
     def stop(self, timeout: float) -> None:
         """Let what waits be told, for so many seconds at most in all, and end the threads. From any thread."""

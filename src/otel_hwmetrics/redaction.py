@@ -27,6 +27,8 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from otel_hwmetrics.output import WouldWait
+
 REDACTED: Final = "[redacted]"
 """What stands in place of a secret."""
 
@@ -249,9 +251,10 @@ def mapping(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def logger(name: str = "otel_hwmetrics") -> logging.Logger:
-    """A logger of ours: no line of it has a secret in it. Every module of the package has its own from here."""
+    """A logger of ours: no line has a secret in it, or waits for who reads it. Every module has its own from here."""
     made = logging.getLogger(name)
-    made.addFilter(_without_secrets)  # always the same object, so it is there once
+    for each in (_would_wait, _without_secrets):  # always the same objects, so they are there once
+        made.addFilter(each)
     return made
 
 
@@ -273,4 +276,5 @@ class _WithoutSecrets(logging.Filter):
         return True
 
 
+_would_wait: Final = WouldWait()
 _without_secrets: Final = _WithoutSecrets()

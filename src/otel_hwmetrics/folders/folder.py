@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from otel_hwmetrics.folders.names import STAMP
+from otel_hwmetrics.output import apart
 from otel_hwmetrics.ranks import WORLD_SIZE, ranks
 
 KEEP = 50
@@ -94,7 +95,7 @@ class Folder:
         """
         _make(self.path)
         with self._open() as folder:
-            descriptor = os.open(self._from(folder, name), _STANDING, _PRIVATE_FILE, dir_fd=folder)
+            descriptor = apart(os.open(self._from(folder, name), _STANDING, _PRIVATE_FILE, dir_fd=folder))
         try:
             _check_standing(os.fstat(descriptor), self / name)
             if hasattr(os, "fchmod"):

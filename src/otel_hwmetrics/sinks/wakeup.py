@@ -27,6 +27,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from otel_hwmetrics._guard import guard
+from otel_hwmetrics.output import apart
 
 LOOK_EVERY = 2.0
 """Seconds after which we hear again, at the latest, where somebody has replaced the Python handler and put it back."""
@@ -65,7 +66,9 @@ class Wakeup:
             return True
         if not hasattr(socket, "SO_PASSCRED"):
             return False
-        reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        # Never by the number of a standard output that was closed: what is printed then would be the signal to us.
+        pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        reader, writer = (socket.socket(fileno=apart(each.detach())) for each in pair)
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         reader.settimeout(LOOK_EVERY)
         # It is written to by whatever the signal interrupts, and whoever is late misses nothing.
