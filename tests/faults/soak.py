@@ -119,7 +119,7 @@ class Soak:
         self._chaos = Chaos(world, self._chance)
         self.weights: list[tuple[int, int]] = []
         self.between: list[tuple[int, int, int, int]] = []
-        self.lives = self.children = self.most_files = 0
+        self.lives = self.children = self.certain = self.most_files = 0
 
     def run(self) -> None:
         """Take all looks.
@@ -254,20 +254,26 @@ class Soak:
         Raises:
             Lost: An alert did not begin, or did not end.
         """
-        latest = pipeline.sampler.latest
+        latest, before, self._sure = pipeline.sampler.latest, self._sure, Counter()
         for series, point in latest.points.items() if latest is not None else ():
             if series.metric is not gpu.TEMPERATURE or point.at != self._clock.monotonic():
                 continue
-            device = str(series.attributes.get(gpu.HW_PARENT, ""))
+            if series.attributes.get(gpu.HW_SENSOR_LOCATION) != "gpu":
+                continue
+            device = str(series.attributes[gpu.HW_PARENT])
             # In degrees: see `soak_gpus`, and the rule gpu_hot. What is garbled is -1.
             hot, cool = point.value > 83, 50 < point.value < 70
-            self._sure[device, True] = (self._sure[device, True] + 1) * hot
-            self._sure[device, False] = (self._sure[device, False] + 1) * cool
-            if SURE in (self._sure[device, True], self._sure[device, False]):
-                rules = {each.rule.name for each in pipeline._judging._engine.firing if each.subject.key == device}
-                over = not rules & {"gpu_hot", "gpu_very_hot"}
-                if over is hot and not rules & {"gpu_heat_margin", "gpu_lost"}:  # which say more of the same
-                    raise Lost(f"{device} is at {point.value} °C for {SURE} looks, and {rules} fire")
+            if hot or cool:
+                self._sure[device, hot] = before[device, hot] + 1
+                if self._sure[device, hot] == SURE:
+                    self._hold(pipeline, device, hot=hot)
+
+    def _hold(self, pipeline: Watched, device: str, *, hot: bool) -> None:
+        self.certain += 1
+        rules = {each.rule.name for each in pipeline._judging._engine.firing if each.subject.key == device}
+        over = not rules & {"gpu_hot", "gpu_very_hot"}
+        if over is hot and not rules & {"gpu_heat_margin", "gpu_lost"}:  # which say more of the same
+            raise Lost(f"{device} is {'hot' if hot else 'cool'} for {SURE} looks, and {rules} fire")
 
     def _export(self) -> None:
         """One collection, now and then on a thread that is made for it, and what it says of steps."""
@@ -343,6 +349,7 @@ def report(soak: Soak, seconds: float, cpu: float) -> dict[str, Any]:
         "lives": soak.lives,
         "children": soak.children,
         "faults": dict(soak._chaos.counts),
+        "certain": soak.certain,
         "told": books.told,
         "rules": sorted({rule for rule, _ in books.totals}),
         "refused": dict(books.refused),
