@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 
-from otel_hwmetrics import _guard
+from otel_hwmetrics import _guard, budget
 from otel_hwmetrics import runners as runners_module
 from otel_hwmetrics import sampler as sampler_module
 from otel_hwmetrics.catalog import own, process, system
@@ -22,7 +23,7 @@ from otel_hwmetrics.runners import BACK_OFF_MOST, HUNG_AFTER, STALE_AFTER, Threa
 from otel_hwmetrics.sampler import Judge, Sampler
 from otel_hwmetrics.sources.base import Batch, Source, SourceUnavailable
 from otel_hwmetrics.testing import ManualClock
-from otel_hwmetrics.windows import Accumulator, Sample
+from otel_hwmetrics.windows import Accumulator, Sample, between
 
 PATIENT = 60.0
 """Real seconds that are never waited for where all is well, however busy the machine is."""
@@ -224,8 +225,8 @@ def running(world: World, *, by_hand: bool = False) -> Iterator[World]:
 def threads(world: World) -> list[threading.Thread]:
     """The threads of a sampler that are alive."""
     sampler = world.sampler
-    own_threads = [sampler._thread, *(r._thread for r in sampler.runners if isinstance(r, ThreadRunner))]
-    return [thread for thread in own_threads if thread.is_alive()]
+    lives = [sampler._life, *(r.life for r in sampler.runners if isinstance(r, ThreadRunner))]
+    return [life.thread for life in lives if life.thread is not None and life.thread.is_alive()]
 
 
 class Hung:
@@ -866,7 +867,8 @@ def test_a_look_that_outlives_its_sampler_adds_nothing_to_the_totals() -> None:
     world.sampler.stop(SHORT)
     assert not counting.closed.is_set(), "it is being read"
     counting.gate.set()
-    world.sampler._thread.join(PATIENT)
+    (thread,) = threads(world)
+    thread.join(PATIENT)
     assert world.sampler._accumulator._number == numbered
     assert counting.closed.is_set()
 
@@ -949,3 +951,113 @@ def test_what_a_source_knows_without_being_asked_is_told_while_it_hangs() -> Non
         sample = world.sample(patience=SHORT)
         assert sample.points[driver.known].value == 1
         driver.gate.set()
+
+
+# A slower cadence, where looks cost too much.
+
+
+def rate(earlier: Sample, later: Sample) -> float | None:
+    """How fast the looks of `Counting` grew between two samples."""
+    return next((reading.value for reading in between(earlier, later).of(process.DISK_IO_RATE)), None)
+
+
+@pytest.mark.parametrize("make", [Counting, Driver])
+def test_a_source_with_a_slower_cadence_is_told_again_until_it_is_due(make: type[Steady]) -> None:
+    """With the time at which it was read; it is up, and nothing is lost. Looks for exports do not hasten it."""
+    with running(World(Steady, make), by_hand=True) as world:
+        steady, slow = world.sources
+        assert isinstance(steady, Steady)
+        assert isinstance(slow, Steady)
+        world.sampler.runners[1].every, world.sampler.pace.slowed = 4.0, True
+        for second in range(9):
+            for regular in (True, False):
+                sample = world.sampler.sample(regular=regular)
+                assert look(sample, slow) == second // 4 + 1
+                assert sample.points[slow.series].at == 1000 + second // 4 * 4
+                assert (up(sample, slow), lost(sample, slow)) == (1, {})
+            world.clock.advance(1)
+        assert steady.looks == 18
+        world.sampler.runners[1].every = 0.0
+        assert look(world.sample(), slow) == 4
+        assert look(world.sample(), slow) == 5
+
+
+def test_the_rate_of_a_source_with_a_slower_cadence_is_told_again() -> None:
+    """A rule that asks for a rate to last finds it at every sample, and not at every fourth alone."""
+    with running(World(Counting), by_hand=True) as world:
+        (counting,) = world.sources
+        assert isinstance(counting, Counting)
+        world.sampler.runners[0].every, world.sampler.pace.slowed = 4.0, True
+        samples = []
+        for _ in range(13):
+            samples.append(world.sample())
+            world.clock.advance(1)
+        rates = [rate(earlier, later) for earlier, later in pairwise(samples)]
+        assert rates == [None] * 3 + [0.25] * 9
+        assert rate(samples[2], samples[12]) == 0.25
+        assert samples[-1].before
+        world.sampler.runners[0].every = 0.0
+        assert world.sample().before == {}
+
+
+class Pensive(Recorder):
+    """A judge that takes its time."""
+
+    pensive = True
+
+    def judge(self, snapshot: Snapshot) -> None:
+        """Use a CPU for a while."""
+        super().judge(snapshot)
+        end = time.thread_time() + 0.02 * self.pensive
+        while time.thread_time() < end:
+            pass
+
+
+def test_above_its_budget_it_looks_less_often_and_comes_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What costs belongs to no source: all are read less often. Said once when it begins, and once when it is over."""
+    for name, value in {"CREDIT": 0.5, "DEBT": 0.1, "STRETCH": 0.05, "LOOKS": 1}.items():
+        monkeypatch.setattr(budget, name, value)
+    judge = Pensive()
+    world = World(Steady, judge=judge)
+    world.sampler = Sampler(world.sources, judge, Accumulator(), interval=0.2, cpu_budget=0.05)
+    with caplog.at_level(logging.INFO):
+        world.sampler.start()
+        try:
+            began = time.monotonic()
+            while world.sampler.pace.interval == 0.2:
+                assert time.monotonic() - began < PATIENT
+                time.sleep(0.01)
+            (reading, *_) = world.sampler.pace.readings(0.0)
+            assert reading.metric is own.SAMPLING_INTERVAL
+            assert reading.value >= 0.4
+            assert world.sampler.pace.stale_after == STALE_AFTER
+            judge.pensive = False
+            while world.sampler.pace.interval > 0.2:
+                assert time.monotonic() - began < PATIENT
+                time.sleep(0.01)
+        finally:
+            world.sampler.stop(PATIENT)
+    said = [record.getMessage() for record in caplog.records]
+    assert "more than its cpu_budget of 5 %. It looks at the machine every 0.4 s from now on" in said[0]
+    assert "it comes back to every 0.2 s once that fits" in said[0]
+    assert said[-1] == "otel_hwmetrics fits into its cpu_budget of 5 % again: the machine is looked at every 0.2 s."
+
+
+def test_with_fewer_looks_the_last_sample_is_the_present_for_longer() -> None:
+    """For three intervals, as with samples that were asked for to be so far apart."""
+    world = World(Steady, interval=1.0)
+    world.sampler.pace._interval = 8.0
+    world.sampler.pace._apply()
+    assert world.sampler.pace.stale_after == 24.0
+    assert [runner.stale_after for runner in world.sampler.runners] == [24.0]
+
+
+def test_what_exports_cost_is_counted() -> None:
+    """A look for an export, and its formatting on the reader's thread."""
+    with running(World(Steady), by_hand=True) as world:
+        before = world.sample().points[Series(own.SAMPLING_TIME)].value
+        world.sampler.pace.format(10.0)
+        world.sampler.sample(regular=False)
+        assert world.sample().points[Series(own.SAMPLING_TIME)].value > before + 10.0

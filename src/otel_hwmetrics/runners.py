@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Running one source for the sampler: on its thread, or, where a call may hang, on a thread below it.
 
-A source that is late is left out of the sample and counted; one that hung is asked again after growing pauses.
+A source that is late is left out of the sample and counted; one that hung is asked again after growing pauses. One that
+costs too much has a slower cadence than the others; in between its last readings are told again, with their own time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from otel_hwmetrics import redaction
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.catalog import own
 from otel_hwmetrics.model import Series
-from otel_hwmetrics.sources.base import Batch, Source, SourceUnavailable
+from otel_hwmetrics.sources.base import Batch, Source, SourceUnavailable, next_due
+from otel_hwmetrics.threads import Lasting
 
 _logger = redaction.logger(__name__)
 
@@ -29,6 +31,8 @@ BACK_OFF_MOST = 60.0
 """Seconds of rest for a source that hung, the first time and at most; in between they double."""
 STALE_AFTER = 5.0
 """Seconds after which the last sample is too old to be shown as the present, at least."""
+THREAD_ENDED = "thread_ended"
+"""Type of the error by which those readings are lost whose source's thread has died."""
 
 
 class Clock(Protocol):
@@ -50,14 +54,22 @@ class Runner:
         self.source = source
         self.unavailable: SourceUnavailable | None = None
         self.stale_after = STALE_AFTER
+        self.every = 0.0
+        """Seconds between two looks at this source; 0 for one at every sample."""
+        self.told_again = False
+        """Whether what `take` gave last is what it had given before."""
         self.up = False
         self.read_time = 0.0
         self.cpu_time = 0.0
         self.lost: Counter[str] = Counter()
         self.series_up = Series(own.SOURCE_UP, {own.SOURCE: source.name})
         self.series_read_time = Series(own.SOURCE_READ_TIME, {own.SOURCE: source.name})
+        self.series_interval = Series(own.SOURCE_INTERVAL, {own.SOURCE: source.name})
         self._clock = clock
-        self._expected = 1  # how many readings a look gives, to count those that a missed look loses
+        self._due = 0.0  # when a look is due again, of a slower cadence
+        self._kept: Batch | None = None  # what is told until then
+        self.expected = 1
+        """How many readings a look gives, to count those that a missed look loses."""
 
     @property
     def known(self) -> bool:
@@ -79,7 +91,14 @@ class Runner:
     def take(self, deadline: float) -> Batch | None:
         """The look's batch; None when there is none by ``deadline`` (real monotonic seconds)."""
         del deadline  # an inline source does not hang
+        self.told_again = self.every > 0 and self._rests()
+        if self.told_again:
+            return self._kept
         return self._account(self._read()) if self.unavailable is None else None
+
+    def _rests(self) -> bool:
+        """Whether it is not yet to be read again, and what it told last is told again."""
+        return self._kept is not None and self._clock.monotonic() < self._due
 
     def stop(self, timeout: float) -> None:
         """Close the source, waiting ``timeout`` seconds at most."""
@@ -112,7 +131,9 @@ class Runner:
         self.lost.update(batch.lost)
         self.up = bool(batch.readings) or not batch.lost  # to have nothing to tell is no fault
         if batch.readings:
-            self._expected = len(batch.readings)
+            self.expected = len(batch.readings)
+        if self.every:
+            self._kept, self._due = batch, next_due(batch.began, self.every)
         return batch
 
 
@@ -121,7 +142,7 @@ class ThreadRunner(Runner):
 
     def __init__(self, source: Source, clock: Clock) -> None:
         super().__init__(source, clock)
-        self._condition = threading.Condition()
+        self._condition = threading.Condition()  # of a lock that its thread may take again
         self._asked = False
         self._stopping = False
         self._busy = True  # with opening
@@ -133,7 +154,7 @@ class ThreadRunner(Runner):
         self._ask_again_at = 0.0
         self._began = 0.0
         self._dormant = False
-        self._thread = threading.Thread(target=self._run, name=f"hwmetrics-{source.name}", daemon=True)
+        self.life = Lasting(source.name, self._run, f"no more readings from {source.name}", self._died)
 
     @property
     def known(self) -> bool:
@@ -159,18 +180,24 @@ class ThreadRunner(Runner):
 
     def _begin_to_open(self) -> None:
         self._began = self._clock.monotonic()
-        self._thread.start()
+        self.life.start()
 
     def wait_opened(self, timeout: float) -> bool:
         """Wait until the source is open or known to be unavailable; False when ``timeout`` seconds were not enough."""
         with self._condition:
-            return self._condition.wait_for(lambda: self._opened, timeout)
+            self._condition.wait_for(lambda: self._opened or not self.life.alive, timeout)
+            return self._opened
 
     def ask(self) -> None:
         """Let the thread begin a look, unless it is still at the last one or must rest."""
         if self._dormant and not self.source.dormant:
             self._dormant, self._opened, self._busy = False, False, True
             self._begin_to_open()
+        if self._late or not self._opened:
+            self.life.check()
+        self.told_again = self.every > 0 and self._rests()
+        if self.told_again:
+            return
         with self._condition:
             waiting = self._result
             if waiting is not None and self._is_stale(waiting) and waiting.ended - waiting.began < HUNG_AFTER:
@@ -183,6 +210,12 @@ class ThreadRunner(Runner):
 
     def take(self, deadline: float) -> Batch | None:
         """The batch of the look that was begun; one that came too late for its own sample joins this one."""
+        if self.told_again:
+            return self._kept
+        batch = self._awaited(deadline) if not self.life.off else self._broken() if self.known else None
+        return self._account(batch) if batch is not None else None
+
+    def _awaited(self, deadline: float) -> Batch | None:
         with self._condition:
             if not self._opened and not self._late:
                 self._condition.wait_for(lambda: self._opened, max(0.0, deadline - time.monotonic()))
@@ -210,7 +243,7 @@ class ThreadRunner(Runner):
             if self._is_stale(batch):
                 self._miss()
                 return None
-        return self._account(batch)
+        return batch
 
     def _begin(self) -> None:
         free = self._opened and not self._dormant and not self._busy and self._result is None
@@ -223,7 +256,7 @@ class ThreadRunner(Runner):
     def _miss(self) -> None:
         """This sample goes without: count what it lacks, and say so, once in a job's life."""
         self.up = False
-        self.lost["timeout"] += self._expected
+        self.lost["timeout"] += self.expected
         if self._busy:
             self._late = True
         if not self._told:
@@ -239,12 +272,39 @@ class ThreadRunner(Runner):
         with self._condition:
             self._stopping = True
             self._condition.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
+        self.life.join(timeout)
+        if self.life.off:
+            self._close_instead(timeout)
+
+    def _close_instead(self, timeout: float) -> None:
+        """Close what the thread that died has left open; on a thread of its own, since that may hang as well."""
+        with guard(f"closing {self.source.name}"):
+            closing = threading.Thread(target=self._close, name=self.life.name, daemon=True)
+            closing.start()
+            closing.join(timeout)
+
+    def _close(self) -> None:
+        with guard(f"closing {self.source.name}"):
+            self.source.close()
+
+    def _broken(self) -> Batch:
+        """What there is of a look whose thread has died."""
+        batch = Batch()
+        batch.lose(THREAD_ENDED, self.expected)
+        batch.began = batch.ended = self._clock.monotonic()
+        return batch
+
+    def _died(self) -> None:
+        """End the look that the thread died in, so that nobody waits for it."""
+        with self._condition:
+            if self._opened and self._busy and not self._asked:
+                self._done(self._broken())
 
     def _run(self) -> None:
-        self._open()
-        self._done(None)
+        if not self._opened:
+            self._open()
+            self._done(None)
+        self._died()  # should the thread before this one have had no time for it
         if self.unavailable is not None:
             return
         while True:
@@ -254,8 +314,7 @@ class ThreadRunner(Runner):
                     break
                 self._asked = False
             self._done(self._read())
-        with guard(f"closing {self.source.name}"):
-            self.source.close()
+        self._close()
 
     def _done(self, result: Batch | None) -> None:
         with self._condition:

@@ -3,7 +3,8 @@
 
 The SDK runs its callbacks under one process-wide lock and cannot interrupt one, so no hardware is read there: a
 callback asks this thread for a fresh sample and waits for it a bounded time. A source that may hang has a thread of
-its own below this one; late, it is left out of the sample, counted, and asked again with growing pauses.
+its own below this one; late, it is left out of the sample, counted, and asked again with growing pauses. Should the thread
+die, it is started again, once; how it is, and how old the newest sample, can be told without it.
 """
 
 from __future__ import annotations
@@ -11,18 +12,23 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Protocol
 
 from otel_hwmetrics._guard import faults, guard
 from otel_hwmetrics.catalog import own
-from otel_hwmetrics.model import Reading, Series, Snapshot
-from otel_hwmetrics.runners import STALE_AFTER, Clock, Runner, ThreadRunner
+from otel_hwmetrics.model import Kind, Reading, Series, Snapshot
+from otel_hwmetrics.pace import Pace
+from otel_hwmetrics.runners import Clock, Runner, ThreadRunner
 from otel_hwmetrics.sources.base import Batch, Source
-from otel_hwmetrics.windows import Accumulator, Sample, between
+from otel_hwmetrics.threads import Lasting
+from otel_hwmetrics.windows import Accumulator, Point, Sample, between
 
 _SAMPLING_TIME = Series(own.SAMPLING_TIME)
+_SAMPLE_AGE = Series(own.SAMPLE_AGE)
+_NOWHERE: Mapping[Series, Point] = MappingProxyType({})
 
 
 # Made once each: for a series that is another object each time, equal to the last one, whoever keeps it has to compare.
@@ -70,6 +76,7 @@ class Sampler:
         clock: Time of the samples; the waits themselves are real.
         interval: Seconds between regular samples; 0 for none.
         source_timeout: Seconds that a source that may hang can hold a sample up.
+        cpu_budget: Share of a CPU that we may take before looks become fewer; 0 for any.
     """
 
     def __init__(  # noqa: PLR0913 - each is a different part of the world
@@ -81,45 +88,44 @@ class Sampler:
         clock: Clock = time,
         interval: float = 1.0,
         source_timeout: float = 0.5,
+        cpu_budget: float = 0.0,
     ) -> None:
         self.runners = [(ThreadRunner if source.may_hang else Runner)(source, clock) for source in sources]
+        self.pace = Pace(self.runners, cpu_budget, interval)
         self.first: Sample | None = None
         self.latest: Sample | None = None
         self.snapshot: Snapshot | None = None
         self._judge = judge
         self._accumulator = accumulator
         self._clock = clock
-        self._interval = interval
-        self._stale_after = max(STALE_AFTER, 3 * interval)
-        for runner in self.runners:
-            runner.stale_after = self._stale_after
         self._source_timeout = source_timeout
         self._judged: Sample | None = None
-        self._cpu_time = 0.0
+        self._stood: dict[str, Mapping[Series, Point]] = {}  # of sources with a slower cadence: before the last look
+        self._began = clock.monotonic()
+        self._spent = 0.0  # what the clock of the thread's CPU time said after the last look
         self._books = threading.Lock()  # held while the sums are added to; taken before the condition's lock
         self._condition = threading.Condition()
         self._asked = 0
         self._answered = 0
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="hwmetrics-sampler", daemon=True)
+        self._life = Lasting("sampler", self._run, "there are no samples and alerts until instrument() is called again")
 
     def start(self) -> None:
         """Open the sources and start the thread."""
         self._accumulator.pause()
         for runner in self.runners:
             runner.start()
-        self._thread.start()
+        self._life.start()
 
     def stop(self, timeout: float = 1.0) -> None:
         """End the thread and close the sources, waiting ``timeout`` seconds at most for each."""
         with self._books, self._condition:
             self._stopping = True
             self._condition.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
+        self._life.join(timeout)
         for runner in self.runners:
             # What the sampler's thread may still be reading is closed by that thread, at its end.
-            if isinstance(runner, ThreadRunner) or not self._thread.is_alive():
+            if isinstance(runner, ThreadRunner) or not self._life.alive:
                 with guard(f"closing {runner.source.name}"):
                     runner.stop(timeout)
 
@@ -128,15 +134,25 @@ class Sampler:
 
         Called by whatever thread collects metrics; never blocks for longer than ``timeout``.
         """
+        self._life.check()
         with self._condition:
             self._asked += 1
             ticket = self._asked
             self._condition.notify_all()
-            self._condition.wait_for(lambda: self._answered >= ticket or self._stopping, timeout)
+            self._condition.wait_for(lambda: self._answered >= ticket or self._stopping or self._life.off, timeout)
             latest = self.latest
-        if latest is None or self._clock.monotonic() - latest.at > self._stale_after:
+        if latest is None or self._clock.monotonic() - latest.at > self.pace.stale_after:
             return None
         return latest
+
+    def health(self) -> Iterator[Reading]:
+        """How we are, by what can be told without a sample. From any thread; never blocks."""
+        latest, at = self.latest, self._clock.monotonic()
+        yield Reading(_SAMPLE_AGE, max(0.0, at - (latest.at if latest is not None else self._began)), at)
+        lives = [runner.life for runner in self.runners if isinstance(runner, ThreadRunner) and runner.known]
+        for life in (self._life, *lives):
+            yield Reading(life.series_up, int(life.alive), at)
+        yield from self.pace.readings(at)
 
     def sample(self, *, regular: bool = True) -> Sample:
         """Look once, judge if it is a regular sample, publish. Called on the sampler's thread (tests: on any one)."""
@@ -157,14 +173,15 @@ class Sampler:
         if not regular:
             with guard("taking a glance"):
                 self._judge.glance(lambda: between(self._judged, sample))
-        self._cpu_time += time.thread_time() - started_cpu
+        self._spent = time.thread_time()
+        self.pace.spend(self._spent - started_cpu, regular=regular)
         return sample
 
     def _enter(self, readings: list[Reading], *, regular: bool) -> Sample:
         """Add a moment's readings to the sums, and have it judged if it is a regular one."""
         at, time_unix_nano = self._clock.monotonic(), self._clock.time_ns()
         readings += self._own(at)
-        sample = self._accumulator.sample(readings, at, time_unix_nano)
+        sample = self._accumulator.sample(readings, at, time_unix_nano, self._before())
         if regular:
             self.snapshot = between(self._judged, sample)
             with guard("judging alerts"):
@@ -178,13 +195,32 @@ class Sampler:
         """Every source's batch. Those that may hang are at work while the others are read, and then waited for."""
         for runner in self.runners:
             runner.ask()
-        deadline = 0.0
+        deadline, slowed = 0.0, self.pace.slowed or bool(self._stood)
         for runner in sorted(self.runners, key=lambda runner: runner.source.may_hang):
             if runner.source.may_hang:
                 deadline = deadline or time.monotonic() + self._source_timeout
             batch = runner.take(deadline)
+            if slowed:
+                self._remember(runner, batch)
             if batch is not None:
                 yield batch
+
+    def _remember(self, runner: Runner, batch: Batch | None) -> None:
+        """Keep where the counters of a source with a slower cadence stood before its last look, for rates until the next."""
+        if not runner.every:
+            self._stood.pop(runner.source.name, None)
+        elif batch is not None and not runner.told_again and self.latest is not None:
+            points = self.latest.points
+            self._stood[runner.source.name] = {
+                series: points[series]
+                for series, _, at, _ in batch.readings
+                if series.metric.kind is Kind.COUNTER and series in points and points[series].at != at
+            }
+
+    def _before(self) -> Mapping[Series, Point]:
+        if not self._stood:
+            return _NOWHERE
+        return {series: point for stood in self._stood.values() for series, point in stood.items()}
 
     def _close_own(self) -> None:
         """Close the sources that this thread reads itself, when it outlived `stop`."""
@@ -202,8 +238,7 @@ class Sampler:
             yield Reading(runner.series_read_time, runner.read_time, at)
             for error_type, count in runner.lost.items():
                 yield Reading(_lost(runner.source.name, error_type), count, at)
-        aside = sum(runner.cpu_time for runner in self.runners if isinstance(runner, ThreadRunner))
-        yield Reading(_SAMPLING_TIME, self._cpu_time + aside, at)
+        yield Reading(_SAMPLING_TIME, self.pace.cpu_time(at), at)
         for place, count in tuple(faults.items()):
             yield Reading(_failed(place), count, at)
 
@@ -213,12 +248,14 @@ class Sampler:
         Looks that were missed (SIGSTOP, a suspended laptop, a slow read) are not made up for: two looks in quick
         succession have no rates between them.
         """
-        if not self._interval:
+        interval = self.pace.interval
+        if not interval:
             return math.inf
         now = time.monotonic()
-        return due + self._interval if due + self._interval > now else now + self._interval
+        return due + interval if due + interval > now else now + interval
 
     def _run(self) -> None:
+        self.pace.sampler = threading.current_thread()
         due = time.monotonic()  # the first look is at once: rates and totals count from it
         while True:
             with self._condition:
@@ -228,7 +265,7 @@ class Sampler:
                 if self._stopping:
                     return
                 ticket = self._asked
-            regular = not self._interval or time.monotonic() >= due
+            regular = not self.pace.interval or time.monotonic() >= due
             with guard("sampling"):
                 try:
                     self.sample(regular=regular)
@@ -243,3 +280,6 @@ class Sampler:
             if regular:
                 with guard("telling of alerts"):
                     self._judge.tell()
+                self.pace.spend(time.thread_time() - self._spent, regular=True)
+                with guard("keeping to the budget"):
+                    self.pace.step()
