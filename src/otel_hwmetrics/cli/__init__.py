@@ -26,6 +26,13 @@ def parser() -> argparse.ArgumentParser:
     tables.add_argument("table", choices=["rules"], help="which")
     tables.add_argument("names", nargs="*", metavar="NAME", help="of these rows alone, by name or pattern")
     tables.add_argument("--json", action="store_true", help="for programs")
+    doctor = commands.add_parser(
+        "doctor",
+        help="look at this machine as a job would, and say what is wrong",
+        description="Look at this machine as a job with the options of this directory and environment would: sources, their "
+        "cost, versions, folders, and what is wrong with them. Nothing is exported or written.",
+    )
+    doctor.add_argument("--json", action="store_true", help="for programs")
     return top
 
 
@@ -36,17 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Those of the command line if not given.
 
     Returns:
-        The exit code: 0; 1 where a table shows that options cannot be taken, or cannot be written; 2 for what is asked
-        for and is not there, as argparse itself.
+        The exit code: 0; 1 where options cannot be taken, something that they name is missing or broken, or the output
+        cannot be written; 2 for what is asked for and is not there, as argparse itself.
     """
     given = parser().parse_args(arguments)
-    from otel_hwmetrics.cli import tables
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not every terminal has a degree sign
             stream.reconfigure(errors="replace")
     try:
-        code = tables.rules(sys.stdout, sys.stderr, given.names, as_json=given.json)
+        code = _run(given)
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has seen enough
         code = 0
@@ -57,3 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter tries again at its end
     return code
+
+
+def _run(given: argparse.Namespace) -> int:
+    if given.command == "doctor":
+        from otel_hwmetrics.cli.doctor import doctor
+
+        return doctor(sys.stdout, as_json=given.json)
+    from otel_hwmetrics.cli import tables
+
+    return tables.rules(sys.stdout, sys.stderr, given.names, as_json=given.json)
