@@ -28,7 +28,7 @@ from otel_hwmetrics.model import Kind, Metric, Origin, Peak, Quotient, Rate, Rat
 
 KINDS: Final = {Kind.COUNTER: "Counter", Kind.UP_DOWN_COUNTER: "Up-down counter", Kind.GAUGE: "Gauge"}
 
-OF_A_MOMENT: Final = {system.UPTIME, process.UPTIME, training.STEP_AGE, tree.UNINTERRUPTIBLE_TIME}
+OF_A_MOMENT: Final = {system.UPTIME, process.UPTIME, training.STEP_AGE, tree.UNINTERRUPTIBLE_TIME, *own.HEALTH}
 """Gauges whose readings say that they are of one moment: no mean is made of them."""
 
 _USER_AND_SYSTEM: Final = "`user`, `system`"
@@ -68,6 +68,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     gpu_health.XID: "NVIDIA's number for what went wrong, see [XID errors](xid.md)",
     own.SOURCE: "the source, as in the option `sources`",
     own.PLACE: "what was being done",
+    own.THREAD_NAME: "`hwmetrics-sampler`, or `hwmetrics-` and the source that it reads",
     own.ALERT_RULE: "the alert",
     own.ALERT_SEVERITY: "`info`, `warning`, `critical`",
     own.ALERT_STATE: "`pending`, `firing`; of transitions `firing`, `resolved`",
