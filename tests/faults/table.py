@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from faults import budget, children, devices, driver, plain, ranks
+from faults import budget, children, devices, driver, plain, ranks, security
 from faults.case import Case
 
 SUBJECTS: Final[dict[str, tuple[Case, ...]]] = {
@@ -14,6 +14,7 @@ SUBJECTS: Final[dict[str, tuple[Case, ...]]] = {
     "Processes that a training starts": children.CASES,
     "What we cost, and threads of ours that die": budget.CASES,
     "The driver of the GPUs": (*driver.CASES, *devices.CASES),
+    "Other users of the machine, and secrets": security.CASES,
 }
 
 CASES: Final = tuple(case for cases in SUBJECTS.values() for case in cases)
