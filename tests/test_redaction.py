@@ -252,6 +252,32 @@ def test_no_value_of_an_environment_is_a_secret(secrets: dict[str, str]) -> None
     }
 
 
+def test_data_keeps_its_shape() -> None:
+    """Texts in it, and what stands behind secret keys, are redacted; numbers, switches and names stay."""
+    told = redaction.data(
+        {
+            "argv": ["--token=hunter2", ("https://me:hunter2@example.com", 5)],
+            "headers": {"X-Api-Key": "hunter2", "Accept": "*/*"},
+            "password": ["hunter2"],
+            "token": None,
+            "auth": True,
+            1: {"a": 1.5, "token=hunter2": "x"},
+        }
+    )
+    assert told == {
+        "argv": [f"--token={REDACTED}", [f"https://{REDACTED}@example.com", 5]],
+        "headers": {"X-Api-Key": REDACTED, "Accept": "*/*"},
+        "password": REDACTED,
+        "token": None,
+        "auth": True,
+        1: {"a": 1.5, f"token={REDACTED}": REDACTED},
+    }
+    deep: list[object] = ["hunter2"]
+    for _ in range(5000):
+        deep = [deep]
+    assert "hunter2" not in json.dumps(redaction.data(deep))
+
+
 @pytest.mark.parametrize("name", PLAIN_NAMES)
 def test_a_name_that_sounds_like_a_secret_is_none(name: str) -> None:
     """A job's options are full of them."""

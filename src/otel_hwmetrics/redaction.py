@@ -25,7 +25,7 @@ import logging
 import re
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from otel_hwmetrics.output import WouldWait
 
@@ -129,6 +129,7 @@ _PATTERNS: Final = {
 }
 
 _LONGEST_NAME: Final = 200  # of what nobody's name is longer than, the end counts
+_DEEPEST: Final = 32
 _WITH_PLAIN_USERS: Final = ("ssh", "sftp", "scp", "git", "ftp")
 
 
@@ -248,6 +249,31 @@ def command_line(arguments: Iterable[str]) -> list[str]:
 def mapping(given: Mapping[str, str]) -> dict[str, str]:
     """An environment, or the headers of a request, without their secrets."""
     return {name: REDACTED if value and is_secret(name) else text(value) for name, value in given.items()}
+
+
+def data(given: Any, depth: int = _DEEPEST) -> Any:
+    """What is to be written as JSON, without its secrets: texts anywhere in it, and what stands behind secret keys.
+
+    Args:
+        given: Mappings, lists, tuples, and what is in them; anything else stays as it is.
+        depth: Of what is deeper than that, nothing is left.
+    """
+    if isinstance(given, str):
+        return text(given)
+    if not isinstance(given, Mapping | list | tuple):
+        return given
+    if not depth:
+        return REDACTED
+    if isinstance(given, Mapping):
+        return {
+            text(key) if isinstance(key, str) else key: REDACTED if _hides(key, value) else data(value, depth - 1)
+            for key, value in given.items()
+        }
+    return [data(each, depth - 1) for each in given]
+
+
+def _hides(key: object, value: object) -> bool:
+    return isinstance(key, str) and value not in (None, "", True, False) and is_secret(key)
 
 
 def logger(name: str = "otel_hwmetrics") -> logging.Logger:

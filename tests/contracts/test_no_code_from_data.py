@@ -148,6 +148,36 @@ def test_every_line_of_the_log_is_redacted() -> None:
         named(path)
         for path in MODULES
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Attribute) and node.attr in {"getLogger", "basicConfig"}
+        if isinstance(node, ast.Assign | ast.AnnAssign) and "getLogger(" in ast.unparse(node.value or node.target)
     }
     assert own == {"redaction.py", "instrumentor.py"}
+
+
+ADDRESSES = (
+    *("file://{0}/apprise.yml", "{0}/plugins/trap.py", "config://{0}/apprise.yml", "include://{0}/apprise.yml"),
+    *("exec://{0}/trap.sh", "python://{0}/plugins/trap.py", "trap://localhost", "json://localhost/?plugin={0}/plugins"),
+    *("apprise://localhost/?include={0}/apprise.yml", "json://localhost/?:x=__import__('os').system('touch {0}/ran')"),
+    *("syslog://x/?include={0}/apprise.yml", "mailto://u:p@example.com?template={0}/plugins/trap.py"),
+)
+"""As somebody would write them who wants code of theirs to run, or their file to be read for more of them."""
+
+
+def test_no_address_makes_code_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apprise has plugins that are files; where we call it, none is looked for, neither in an address nor where it looks."""
+    from apprise import Apprise, AppriseAsset
+
+    from otel_hwmetrics.sinks.notify import check
+
+    trap = f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom apprise.decorators import notify\n@notify(on='trap')\ndef f(*a, **k): ...\n"
+    for place in ("plugins", ".apprise/plugins", ".config/apprise/plugins"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "trap.py").write_text(trap)
+    for name in ("apprise.yml", ".apprise.yml", ".config/apprise/apprise.yml"):
+        (tmp_path / name).write_text("urls:\n  - json://localhost\ninclude: plugins\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("APPRISE_PLUGIN_PATH", str(tmp_path / "plugins"))
+    monkeypatch.chdir(tmp_path)
+    check([address.format(tmp_path) for address in ADDRESSES])
+    assert not (tmp_path / "ran").exists()
+    assert not AppriseAsset().plugin_paths
+    assert Apprise.instantiate("trap://localhost") is None

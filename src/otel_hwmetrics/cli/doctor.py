@@ -3,7 +3,7 @@
 
 It looks as the job would: the same options, sources, rules and threads, for some looks. It takes no part in the job's
 own doings: nothing is exported, nobody is notified, no file is written, and no other process hears of it. Options that
-may hold a password are not shown.
+may hold a password are not shown, and secrets in what is shown are not, either.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any, Final, TextIO
 
-from otel_hwmetrics import __version__
+from otel_hwmetrics import __version__, redaction
 from otel_hwmetrics.alerts.engine import Engine
 from otel_hwmetrics.alerts.rulebook import rulebook
 from otel_hwmetrics.catalog import own
@@ -139,10 +139,10 @@ def doctor(output: TextIO, *, as_json: bool) -> int:
     _look_at_binding(config, diagnosis)
     _try(config, diagnosis)
     if as_json:
-        print(json.dumps(asdict(diagnosis), indent=2), file=output)
+        print(json.dumps(redaction.data(asdict(diagnosis)), indent=2), file=output)
     else:
         paint = _Paint(on=output.isatty() and not os.environ.get("NO_COLOR"))
-        print("\n".join(_as_text(diagnosis, paint)), file=output)
+        print(redaction.text("\n".join(_as_text(diagnosis, paint))), file=output)
     return 1 if any(problem.named for problem in diagnosis.problems) else 0
 
 
