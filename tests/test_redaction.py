@@ -16,6 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from otel_hwmetrics import redaction
+from otel_hwmetrics.alerts.builtin import RULES
+from otel_hwmetrics.catalog import METRICS
+from otel_hwmetrics.config import OPTIONS
 from otel_hwmetrics.redaction import REDACTED, command_line, is_secret, mapping, text, url
 
 SECRET_NAMES = (
@@ -300,12 +303,21 @@ def test_a_name_that_sounds_like_a_secret_is_none(name: str) -> None:
         "2026-11-28T10:15:03Z INFO [rank 3] step=120 loss=0.31 tokens/s: 51234 lr: 1e-4",
         "GPU-4f8a1c2e-1f6f-9d0e-1b7a-0c1d2e3f4a5b MIG-GPU-x/1/0 pci 0000:3b:00.0",
         "option 'sample_interval' is '1x' (in hwmetrics.toml); it takes 0, or seconds, a number >= 0.2, or as 5m",
+        "it takes a list of Apprise addresses (slack://…, mailto://…), or one text of them, separated by spaces",
         "//server/share 10.1.1.1:/export /dev/nvme0n1p2 overlay",
     ],
 )
 def test_what_has_no_secret_stays_as_it_is(plain: str) -> None:
     """Log lines, tracebacks, addresses, names of devices."""
     assert text(plain) == plain
+
+
+def test_what_the_package_says_of_itself_stays_as_it_is() -> None:
+    """Rules, metrics, errors of the driver, options: each text that is told to people."""
+    told = [words for rule in RULES for words in (rule.message, rule.advice)]
+    told += [metric.description for metric in METRICS]
+    told += [words for option in OPTIONS.values() for words in (option.allowed, option.help)]
+    assert [words for words in told if text(words) != words] == []
 
 
 @settings(max_examples=100)

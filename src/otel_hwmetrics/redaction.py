@@ -202,7 +202,7 @@ def url(address: str) -> str:
     Of a scheme that is not known nothing but the scheme is left, since Apprise's addresses have tokens anywhere.
     """
     scheme, mark, rest = address.partition("://")
-    if not mark or not rest:
+    if not mark or not rest or rest.startswith("…"):  # as our own words show what an address is like
         return address
     if scheme.lower() not in _ORDINARY:
         return f"{scheme}://{REDACTED}"
