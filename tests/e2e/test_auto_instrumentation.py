@@ -107,7 +107,7 @@ def arrived(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             OTEL_PYTHON_HWMETRICS_FAKE_NVML=scenario(tmp_path_factory.mktemp("scenario")),
             OTEL_EXPERIMENTAL_RESOURCE_DETECTORS="hwmetrics",
             RANK="5",
-            LOCAL_RANK="1",
+            LOCAL_RANK="0",
             WORLD_SIZE="8",
             **ALERTS,
         )
@@ -213,7 +213,7 @@ def test_the_resource_says_which_process_it_was(arrived: Arrived) -> None:
         assert resource["host.name"]
         assert (resource["hwmetrics.rank"], resource["hwmetrics.local_rank"], resource["hwmetrics.world_size"]) == (
             5,
-            1,
+            0,
             8,
         )
 

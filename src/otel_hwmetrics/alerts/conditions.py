@@ -50,8 +50,7 @@ class Watcher(Protocol):
 class Condition(ABC):
     """Something that has a value for each subject of a snapshot. Its text says in words what it looks at."""
 
-    also: ClassVar[tuple[Metric, ...]] = ()
-    """The metrics that its values are of, beside those of its fields: see `otel_hwmetrics.alerts.judged`."""
+    also: ClassVar[tuple[Metric, ...]] = ()  # that its values are of, beside those of its fields: see `alerts.judged`
 
     @property
     @abstractmethod
@@ -72,8 +71,7 @@ class Condition(ABC):
         """What it looks at, in words; metrics and attributes by their names."""
 
 
-MOST_SERIES = 4096
-"""Series whose subjects are remembered for a metric, before they are worked out anew."""
+MOST_SERIES = 4096  # whose subjects are remembered for a metric, before they are worked out anew
 
 
 class Readings:
