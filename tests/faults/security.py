@@ -194,7 +194,7 @@ def _it_was_not_read(outcome: Outcome) -> None:
 
 
 def _case(**what: Any) -> Case:
-    return Case(steps=200, **what)
+    return Case(**{"steps": 200, "added": 2.0, **what})
 
 
 CASES = (
