@@ -130,7 +130,15 @@ def free(lock: Any) -> None:
     A new lock would not do: the SDK starts its thread in the child, which may be waiting for this one by now. Nor is it
     clear that it is held by none of the child's, should it have become free just before the fork.
     """
-    lock.acquire(timeout=PATIENCE)
+    if not lock.acquire(timeout=PATIENCE):
+        try:
+            lock.release()
+        except RuntimeError:  # not locked: by one of the child's it was, until now; or the other one did not get to say so
+            if not lock.acquire(blocking=False):
+                lock._at_fork_reinit()  # noqa: SLF001 - as the standard library does: logging, concurrent.futures
+                return
+        else:
+            return
     lock.release()
 
 

@@ -55,6 +55,8 @@ NAMED_SOURCE_PATIENCE = 30.0
 
 STOP_TIMEOUT = 0.2
 """Seconds that stopping waits for a thread; one that hangs in a driver or a backend is left behind."""
+AT_EXIT = 0.1
+"""Seconds that the last export waits for a look at the machine, where something hangs as the job ends."""
 SHARED_FOR = 0.05
 """Seconds for which a sample is fresh: readers that collect together share one look at the machine."""
 
@@ -119,6 +121,7 @@ class Pipeline:
         self._on_spans = forks.Section()  # what takes the locks of spans and of their provider
         self._instruments: list[Instruments] = []
         self._shared: Sample | None = None  # by collections
+        self._late: object = self  # what was the newest sample when one was waited for in vain
         self._served: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # those that had it
         self._judging = Judging(config, _accumulator.totals, TRACKER, logger_provider, self._tells, clock=clock)
         self._emitter = Emitter(
@@ -218,7 +221,7 @@ class Pipeline:
         for instruments in self._instruments:
             instruments.feed(None)
 
-    def _fresh(self) -> Sample | None:
+    def _fresh(self, patience: float) -> Sample | None:
         """A sample for the collection that begins now, on this thread; readers that collect together share one.
 
         None that nobody has asked for: it may be older than the end of the training, of which the last export is to tell.
@@ -227,9 +230,21 @@ class Pipeline:
         thread, sample = threading.current_thread(), self._shared
         had = thread.daemon and thread in self._served
         if sample is None or had or not 0 <= self._clock.monotonic() - sample.at < SHARED_FOR:
-            sample = self._shared = self.sampler.fresh(self.config.snapshot_timeout)
+            sample = self._shared = self._look(patience)
             self._served.clear()
         self._served.add(thread)
+        return sample
+
+    def _look(self, patience: float) -> Sample | None:
+        """Have the machine looked at; who waited in vain for one look does not wait for it again."""
+        before = self.sampler.latest
+        if before is self._late:
+            patience = 0.0
+        elif not threading.main_thread().is_alive():  # the interpreter ends, and calls what is registered at exit
+            patience = min(patience, AT_EXIT)
+        sample = self.sampler.fresh(min(patience, self.config.snapshot_timeout))
+        if self.sampler.latest is before:
+            self._late = before
         return sample
 
     def _context(self) -> Context:

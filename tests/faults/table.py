@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from faults import budget, children, devices, driver, plain, ranks, security
+from faults import budget, children, devices, driver, endings, forks, plain, ranks, security
 from faults.case import Case
 
 SUBJECTS: Final[dict[str, tuple[Case, ...]]] = {
     "No fault": plain.CASES,
     "Ranks of one node": ranks.CASES,
     "Processes that a training starts": children.CASES,
+    "Processes that are forked": forks.CASES,
+    "How a training ends": endings.CASES,
     "What we cost, and threads of ours that die": budget.CASES,
     "The driver of the GPUs": (*driver.CASES, *devices.CASES),
     "Other users of the machine, and secrets": security.CASES,
