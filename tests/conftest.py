@@ -18,6 +18,7 @@ os.environ["XDG_STATE_HOME"] = _STATE
 
 import otel_hwmetrics
 from otel_hwmetrics._guard import faults
+from otel_hwmetrics.sinks.base import dropped
 from otel_hwmetrics.testing import without_nvml
 
 _skipped: list[str] = []
@@ -30,6 +31,7 @@ def clean() -> Iterator[None]:
         yield
         otel_hwmetrics.uninstrument()
         faults.clear()
+        dropped.clear()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

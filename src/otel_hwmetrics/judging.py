@@ -23,10 +23,10 @@ from otel_hwmetrics.alerts.unheard import Unheard
 from otel_hwmetrics.catalog import own
 from otel_hwmetrics.config import Config
 from otel_hwmetrics.folders import folder
-from otel_hwmetrics.model import Attribute, Reading, Snapshot
+from otel_hwmetrics.model import Attribute, Reading, Series, Snapshot
 from otel_hwmetrics.runners import Clock
 from otel_hwmetrics.sinks.background import Background
-from otel_hwmetrics.sinks.base import Alert, Sink, event_attributes
+from otel_hwmetrics.sinks.base import Alert, Sink, dropped, event_attributes
 from otel_hwmetrics.sinks.flight import FlightRecorder
 from otel_hwmetrics.sinks.hooks import HOOKS
 from otel_hwmetrics.sinks.last_words import LastWords
@@ -123,8 +123,10 @@ class Judging:
             _logger.warning("%s", text)
 
     def readings(self, at: float) -> Iterable[Reading]:
-        """How the alerts stand."""
-        return self._engine.readings(at)
+        """How the alerts stand, and of how many somebody was not told."""
+        yield from self._engine.readings(at)
+        for (sink, why), count in tuple(dropped.items()):
+            yield Reading(Series(own.ALERT_DROPPED, {own.ALERT_SINK: sink, own.ERROR_TYPE: why}), count, at)
 
     def glance(self, snapshot: Callable[[], Snapshot]) -> None:
         """Sum up spans that are about to end."""

@@ -188,6 +188,7 @@ def test_counters_begin_where_their_subject_does(metric: Metric) -> None:
             "hwmetrics.torch.",
             "hwmetrics.training.",
             "hwmetrics.internal.",
+            "hwmetrics.alert.dropped",
             "hw.errors",
         )
     ):

@@ -12,7 +12,7 @@ from otel_hwmetrics import _guard
 from otel_hwmetrics._guard import faults
 from otel_hwmetrics.sinks import background
 from otel_hwmetrics.sinks.background import Background
-from otel_hwmetrics.sinks.base import Alert
+from otel_hwmetrics.sinks.base import Alert, dropped
 
 
 class Slow:
@@ -74,7 +74,7 @@ def test_it_goes_on_after_it_was_stopped() -> None:
 def test_memory_is_bounded_and_what_is_dropped_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sink that hangs holds as many alerts as there is room for; neither telling nor stopping waits for it."""
     monkeypatch.setattr(background, "WAITING", 3)
-    sink, before = Slow(), faults["slow ones are behind with alerts"]
+    sink, before = Slow(), dropped["slow ones", "queue_full"]
     given = Background("slow ones", sink)
     given.on_alert(alert(at=0))
     (thread,) = (each for each in threading.enumerate() if each.name == "hwmetrics-slow ones")
@@ -82,7 +82,7 @@ def test_memory_is_bounded_and_what_is_dropped_is_counted(monkeypatch: pytest.Mo
     for at in range(1, 10):
         given.on_alert(alert(at=at))
     given.stop(0.01)
-    assert faults["slow ones are behind with alerts"] - before == 6
+    assert dropped["slow ones", "queue_full"] - before == 6
     sink.gate.set()
     thread.join(20)
     assert not thread.is_alive()
@@ -147,7 +147,7 @@ def refuse(_: threading.Thread) -> None:
 
 def test_what_came_while_a_thread_was_refused_is_told_once_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """In its order; what still waits at the stop is counted."""
-    sink, before = Slow(), faults["slow ones are behind with alerts"]
+    sink, before = Slow(), dropped["slow ones", "no_thread"]
     sink.gate.set()
     given = Background("slow ones", sink)
     with monkeypatch.context() as patched:
@@ -162,7 +162,7 @@ def test_what_came_while_a_thread_was_refused_is_told_once_there_is_one(monkeypa
         with pytest.raises(RuntimeError):
             given.on_alert(alert(at=2))
     given.stop(20)
-    assert faults["slow ones are behind with alerts"] - before == 1
+    assert dropped["slow ones", "no_thread"] - before == 1
 
 
 def test_one_that_hangs_does_not_hold_up_the_next_ones_after_a_stop() -> None:

@@ -155,6 +155,18 @@ ALERT_TIME = Metric(
     origin=Origin.PIPELINE,
 )
 
+ALERT_SINK = "hwmetrics.alert.sink"
+"""Who was to be told: ``logs``, ``recordings``, ``notify``, ``callbacks``."""
+ALERT_DROPPED = Metric(
+    "hwmetrics.alert.dropped",
+    Kind.COUNTER,
+    Unit.ALERT,
+    "Alerts that somebody was not told, because too many waited or they could not be passed on.",
+    attributes=(ALERT_SINK, ERROR_TYPE),
+    integer=True,
+    origin=Origin.ZERO,
+)
+
 METRICS: tuple[Metric, ...] = (
     SOURCE_UP,
     SOURCE_READ_TIME,
@@ -166,4 +178,5 @@ METRICS: tuple[Metric, ...] = (
     ALERT_ACTIVE,
     ALERT_TRANSITIONS,
     ALERT_TIME,
+    ALERT_DROPPED,
 )

@@ -6,11 +6,11 @@ from __future__ import annotations
 import queue
 import threading
 
-from otel_hwmetrics._guard import faults, guard
-from otel_hwmetrics.sinks.base import Alert, Sink
+from otel_hwmetrics._guard import guard
+from otel_hwmetrics.sinks.base import Alert, Sink, dropped
 
 WAITING = 1000
-"""Most alerts that wait for the sink; more are dropped, and counted as internal errors."""
+"""Most alerts that wait for the sink; more are dropped, and counted."""
 
 
 class Background:
@@ -38,7 +38,7 @@ class Background:
         """
         with self._changing:
             if self._waiting.qsize() >= WAITING:
-                self._drop(1)
+                self._drop(1, "queue_full")
             else:
                 self._waiting.put(alert)
             if self._thread is None:
@@ -53,7 +53,7 @@ class Background:
             waiting, self._waiting = self._waiting, queue.SimpleQueue()
             thread, self._thread = self._thread, None
         if thread is None:
-            self._drop(waiting.qsize())  # it was refused until now
+            self._drop(waiting.qsize(), "no_thread")  # it was refused until now
             return
         waiting.put(None)
         self._closed = thread
@@ -72,9 +72,9 @@ class Background:
         self.close()
         self.join(timeout)
 
-    def _drop(self, alerts: int) -> None:
+    def _drop(self, alerts: int, why: str) -> None:
         if alerts:
-            faults[f"{self._name} are behind with alerts"] += alerts
+            dropped[self._name, why] += alerts
 
     def _run(self, waiting: queue.SimpleQueue[Alert | None]) -> None:
         while (alert := waiting.get()) is not None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -103,6 +104,10 @@ class Alert:
     def span_id(self) -> str:
         """Of the training span, as 16 hexadecimal digits; empty when there was none."""
         return format_span_id(self.span.get_span_context().span_id) if self.span is not None else ""
+
+
+dropped: Counter[tuple[str, str]] = Counter()
+"""How many alerts a sink was not told since the process began, by its name and why; exported as ``hwmetrics.alert.dropped``."""
 
 
 class Sink(Protocol):

@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 
 from notified import HttpReceiver, SmtpReceiver, alert, receiving
-from otel_hwmetrics._guard import faults
 from otel_hwmetrics.alerts.rule import Severity, State
+from otel_hwmetrics.sinks.base import dropped
 from otel_hwmetrics.sinks.notify import courier as module
 from otel_hwmetrics.sinks.notify.address import load
 from otel_hwmetrics.sinks.notify.courier import ATTEMPTS, BACKOFF, KEPT, LOG_EVERY, REST, REST_MOST, Courier, Pace
@@ -170,7 +170,7 @@ def test_no_hour_has_more_messages_than_it_may(receiver: HttpReceiver) -> None:
     assert all(later - earlier > 3600.0 - 1e-6 for earlier, later in zip(arrived, arrived[4:], strict=False))
     told = [int(request.title.split()[1]) if "alerts" in request.title else 1 for request in receiver.requests]
     assert sum(told) == 400
-    assert faults == {}
+    assert dropped == {}
 
 
 @pytest.mark.parametrize(("per_hour", "others"), [(20, 15), (7, 6), (3, 2), (2, 1)])
@@ -233,7 +233,7 @@ def test_a_message_that_fails_is_tried_again_after_growing_random_pauses(
     assert len(timed.slept) == 3
     assert all(0 <= pause <= BACKOFF * 2**number for number, pause in enumerate(timed.slept))
     assert timed.courier.due() is None
-    assert faults == {}
+    assert dropped == {}
     assert caplog.records == []
 
 
@@ -297,7 +297,7 @@ def test_an_address_that_fails_rests_longer_each_time_and_loses_nothing(
     assert [record.getMessage() for record in caplog.records[1:]] == [
         "Notifications to json:// (address 1 of 1) arrive again."
     ]
-    assert faults == {}
+    assert dropped == {}
     receiver.answers = [500]
     timed.courier.take(alert("again"))
     timed.pass_on()
@@ -316,7 +316,7 @@ def test_what_cannot_be_told_for_two_hours_is_dropped_and_counted(
         if timed.clock.monotonic() > KEPT / 2:
             timed.courier.take(alert("late"))
     timed.pass_on()
-    assert faults == {"notify gave up": 1}
+    assert dropped == {("notify", "undelivered"): 1}
     assert caplog.messages[-1] == "Alerts that json:// (address 1 of 1) was not notified of: 1."
     receiver.answers = [200]
     timed.courier.take(alert(state=State.RESOLVED))
@@ -334,7 +334,7 @@ def test_memory_is_bounded_and_what_finds_no_room_is_counted_and_said_now_and_th
     timed.pass_on()
     for number in range(1, 10):
         timed.courier.take(alert(device=f"GPU {number}"))
-    assert faults == {"notify is behind": 7}
+    assert dropped == {("notify", "queue_full"): 7}
     assert caplog.messages[1:] == ["Alerts that json:// (address 1 of 1) was not notified of: 1."]
     timed.clock.advance(LOG_EVERY)
     timed.courier.take(alert(device="GPU 10"))
@@ -356,7 +356,7 @@ def test_what_comes_while_a_message_fails_may_find_no_room(
     for number in (0, 1):
         timed.courier.take(alert(device=f"GPU {number}"))
     timed.pass_on()
-    assert faults == {"notify is behind": 2}
+    assert dropped == {("notify", "queue_full"): 2}
     assert [entry.alert.device for entry in timed.courier._waiting.entries.values()] == ["GPU 0", "GPU 1"]
 
 
@@ -379,7 +379,7 @@ def test_who_of_several_got_a_message_does_not_get_it_again(caplog: pytest.LogCa
         "at some of those that it names, not at all of them. To see why: apprise -vvv --body=test ADDRESS",
         "again.",
     ]
-    assert faults == {}
+    assert dropped == {}
 
 
 def test_a_level_that_hides_warnings_hides_these(

@@ -16,6 +16,7 @@ from notified import PATIENCE, HttpReceiver, SmtpReceiver, alert, receiving, wai
 from otel_hwmetrics import _guard
 from otel_hwmetrics._guard import faults
 from otel_hwmetrics.alerts.rule import Severity, State
+from otel_hwmetrics.sinks.base import dropped
 from otel_hwmetrics.sinks.notify import Notifier, Pace
 from otel_hwmetrics.sinks.notify import courier as module
 from otel_hwmetrics.sinks.notify.address import TIMEOUT
@@ -105,7 +106,7 @@ def test_an_alert_is_posted(http: HttpReceiver) -> None:
     )
     assert request.sent["type"] == "failure"
     assert request.headers["User-Agent"] == "otel-hwmetrics"
-    assert faults == {}
+    assert dropped == {}
 
 
 def test_an_alert_is_mailed(smtp: SmtpReceiver) -> None:
@@ -119,7 +120,7 @@ def test_an_alert_is_mailed(smtp: SmtpReceiver) -> None:
     assert mail.get_content().strip() == (
         "firing: gpu_hot (GPU 0), warning, 00:00:00 UTC: GPU 0 is at 85 °C (above 80 °C). Check its cooling."
     )
-    assert faults == {}
+    assert dropped == {}
 
 
 @pytest.mark.parametrize("answer", [500, 429, "hang", "hang up"])
@@ -132,7 +133,7 @@ def test_a_post_that_fails_once_arrives_with_the_next_try(
     notifier.on_alert(alert())
     assert http.wait(2).title == http.requests[0].title
     notifier.stop(PATIENCE)
-    assert faults == {}
+    assert dropped == {}
     assert [record for record in caplog.records if record.name.startswith("otel_hwmetrics")] == []
 
 
@@ -146,7 +147,7 @@ def test_a_mail_that_fails_once_arrives_with_the_next_try(answer: str, smtp: Smt
     notifier.on_alert(alert())
     smtp.wait(2)
     notifier.stop(PATIENCE)
-    assert faults == {}
+    assert dropped == {}
 
 
 @pytest.mark.parametrize("make", [HttpReceiver, SmtpReceiver])
@@ -173,7 +174,7 @@ def test_what_a_service_that_is_down_did_not_get_it_gets_when_it_is_back(
         assert str(receiver.mails[0][1]["subject"]).startswith("warning: 2 alerts on ")
     ours = [record.getMessage() for record in caplog.records if record.name == "otel_hwmetrics.notify"]
     assert [" do not arrive; " in message for message in ours] == [True, False]
-    assert faults == {}
+    assert dropped == {}
 
 
 def test_an_address_that_hangs_delays_no_other_and_nobody_who_tells(http: HttpReceiver) -> None:
@@ -191,7 +192,7 @@ def test_an_address_that_hangs_delays_no_other_and_nobody_who_tells(http: HttpRe
         took = time.monotonic() - began
         wait_for(lambda: not notifier._couriers[1]._waiting)
         assert len(notifier._couriers[0]._waiting) == module.WAITING
-        assert faults["notify is behind"] >= 2000
+        assert dropped["notify", "queue_full"] >= 2000
         slow.answers = [200]
         slow.released.set()
         notifier.stop(PATIENCE)
@@ -221,7 +222,7 @@ def test_stopping_sends_what_waits_without_the_group_s_wait(http: HttpReceiver) 
     notifier.on_alert(alert(device="GPU 1"))
     notifier.stop(PATIENCE)
     assert [request.title.split(" on ")[0] for request in http.requests] == ["warning: 2 alerts"]
-    assert faults == {}
+    assert dropped == {}
     assert threads() == []
 
 
@@ -233,17 +234,17 @@ def test_what_cannot_be_sent_at_the_end_is_counted(http: HttpReceiver, caplog: p
     wait_for(lambda: limited._couriers[0]._sent)
     limited.on_alert(alert(device="GPU 1"))
     limited.stop(PATIENCE)
-    assert faults == {"notify gave up": 1}
+    assert dropped == {("notify", "undelivered"): 1}
     assert len(http.requests) == 1
     refused = Notifier([json_address(http)], pace=Pace(group_wait=3600.0))
     refused.on_alert(alert())
     refused.stop(PATIENCE)
     assert len(http.requests) == 2
-    assert faults == {"notify gave up": 2}
+    assert dropped == {("notify", "undelivered"): 2}
     assert "Alerts that json:// (address 1 of 1) was not notified of: 1." in caplog.messages
     refused.on_alert(alert(device="GPU 2"))
     refused.stop(PATIENCE)
-    assert faults == {"notify gave up": 2, "notify is behind": 1}
+    assert dropped == {("notify", "undelivered"): 2, ("notify", "queue_full"): 1}
 
 
 def test_stopping_does_not_wait_for_what_hangs(http: HttpReceiver) -> None:
@@ -256,13 +257,13 @@ def test_stopping_does_not_wait_for_what_hangs(http: HttpReceiver) -> None:
     began = time.monotonic()
     notifier.stop(0.05)
     assert time.monotonic() - began < PATIENCE / 4
-    assert faults == {"notify gave up": 2}
+    assert dropped == {("notify", "undelivered"): 2}
     (thread,) = threads()
     assert thread.daemon
     http.released.set()
     thread.join(PATIENCE)
     notifier.stop(0.0)
-    assert faults == {"notify gave up": 2}
+    assert dropped == {("notify", "undelivered"): 2}
     assert len(http.requests) == 1
 
 
@@ -278,7 +279,7 @@ def test_stopping_ends_the_pause_between_two_tries(http: HttpReceiver, monkeypat
     assert time.monotonic() - began < PATIENCE / 2
     assert len(http.requests) in (1, 2)
     assert threads() == []
-    assert faults == {"notify gave up": 1}
+    assert dropped == {("notify", "undelivered"): 1}
 
 
 @pytest.mark.parametrize("stop", ["", "notifier.stop(0.1)"])
@@ -300,7 +301,7 @@ def test_without_alerts_there_is_no_thread(http: HttpReceiver) -> None:
     notifier.on_alert(alert(severity=Severity.INFO))
     assert threads() == []
     notifier.stop(0.0)
-    assert faults == {}
+    assert dropped == {}
 
 
 def test_a_thread_that_is_refused_is_asked_for_again(http: HttpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,4 +342,4 @@ def test_closing_waits_for_nothing_and_what_waits_is_sent(http: HttpReceiver) ->
     notifier.join(PATIENCE)
     assert threads() == []
     notifier.on_alert(alert(device="GPU 2"))
-    assert faults["notify is behind"] == 1
+    assert dropped["notify", "queue_full"] == 1

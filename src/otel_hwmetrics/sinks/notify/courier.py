@@ -14,8 +14,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from otel_hwmetrics import redaction
-from otel_hwmetrics._guard import faults, guard
-from otel_hwmetrics.sinks.base import Alert
+from otel_hwmetrics._guard import guard
+from otel_hwmetrics.sinks.base import Alert, dropped
 from otel_hwmetrics.sinks.notify.address import Address, PartlyDeliveredError, UndeliveredError
 from otel_hwmetrics.sinks.notify.message import Entry, Group, Key, Message, compose
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _logger = redaction.logger("otel_hwmetrics.notify")
 
 WAITING = 1000
-"""Most alerts that wait for one address; more are dropped, and counted as internal errors."""
+"""Most alerts that wait for one address; more are dropped, and counted."""
 TOLD = 4096
 """Most alerts of which it is remembered that they were told as firing."""
 ATTEMPTS = 4
@@ -130,7 +130,7 @@ class Courier:
             taken = not self._stopping.is_set() and self._waiting.add(alert, self._pace.clock())
             self._changed.notify()
         if not taken:
-            self._drop(1, "notify is behind")
+            self._drop(1, "queue_full")
 
     def start(self) -> None:
         """Start the thread, if it is not there yet.
@@ -188,7 +188,7 @@ class Courier:
             left = 0 if self._abandoned else len(self._worth_telling(self._waiting.entries)) + self._under_way
             self._abandoned = True
         if left:
-            self._drop(left, "notify gave up")
+            self._drop(left, "undelivered")
 
     def _run(self) -> None:
         while self._wait_until_due():
@@ -268,13 +268,13 @@ class Courier:
             given_up = 0 if self._abandoned else len(entries) - len(kept)
             self._under_way = 0
         if given_up:
-            self._drop(given_up, "notify gave up")
+            self._drop(given_up, "undelivered")
         if crowded_out:
-            self._drop(crowded_out, "notify is behind")
+            self._drop(crowded_out, "queue_full")
 
-    def _drop(self, alerts: int, place: str) -> None:
+    def _drop(self, alerts: int, why: str) -> None:
         """Count alerts that nobody is told of, and say so now and then."""
-        faults[place] += alerts
+        dropped["notify", why] += alerts
         self._unsaid += alerts
         now = self._pace.clock()
         if now >= self._log_at:
