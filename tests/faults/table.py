@@ -5,7 +5,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from faults import budget, children, devices, driver, endings, forks, plain, ranks, security
+from faults import (
+    backend,
+    budget,
+    children,
+    clocks,
+    devices,
+    driver,
+    endings,
+    forks,
+    plain,
+    processes,
+    ranks,
+    security,
+    system,
+)
 from faults.case import Case
 
 SUBJECTS: Final[dict[str, tuple[Case, ...]]] = {
@@ -16,6 +30,8 @@ SUBJECTS: Final[dict[str, tuple[Case, ...]]] = {
     "How a training ends": endings.CASES,
     "What we cost, and threads of ours that die": budget.CASES,
     "The driver of the GPUs": (*driver.CASES, *devices.CASES),
+    "The operating system": (*system.CASES, *processes.CASES, *clocks.CASES),
+    "The backend": backend.CASES,
     "Other users of the machine, and secrets": security.CASES,
 }
 
