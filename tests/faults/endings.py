@@ -261,7 +261,7 @@ def case(
         said=said,
         check=check,
         steps=STEPS,
-        added=3.0,
+        added=2.0,
         added_at_end=AT_END,
         **{"options": AT_EXPORTS, **fault, **more},
     )

@@ -210,7 +210,7 @@ def case(name: str, happens: str, **more: Any) -> Case:
             "check": all_is_well,
             "options": {"alert_gpu_hot_for": 0},
             "steps": 100,
-            "added": 3.0,
+            "added": 2.0,
             **known,
             **more,
         }
