@@ -129,6 +129,29 @@ def test_what_a_pipeline_no_longer_counts_is_forgotten_like_anything_else() -> N
     assert value(between(None, sample), lost) == 4
 
 
+@pytest.mark.parametrize("series", [ENERGY, WRITTEN, Series(own.ALERT_TRANSITIONS)])
+def test_a_job_that_is_stopped_for_hours_forgets_nothing(series: Series) -> None:
+    """Whichever sample is the first after that: what was counted is counted once, and what grew meanwhile is there."""
+    expected = totals(series, [5, 7, 9])
+    story = Story()
+    story.at(0, {series: 5})
+    for number in range(FORGET_EVERY - 2):
+        story.at(1 + number, {series: 7})
+    after = story.at(5 * FORGET_AFTER, {series: 9})
+    assert after.number == FORGET_EVERY
+    assert value(between(None, after), series) == expected[-1]
+
+
+def test_what_a_pipeline_tells_again_after_hours_is_counted_once() -> None:
+    """A source that was away for so long: its count went on."""
+    lost = Series(own.READINGS_LOST, {"error.type": "TimeoutError"})
+    story = Story()
+    story.at(0, {lost: 3})
+    for number in range(FORGET_EVERY):
+        story.at(FORGET_AFTER + number, {ENERGY: 0})
+    assert value(between(None, story.at(2 * FORGET_AFTER, {lost: 4})), lost) == 4
+
+
 def test_an_heir_goes_on_from_the_totals() -> None:
     """A forked child's counters never fall below its parent's, wherever their zero lies."""
     story = Story()

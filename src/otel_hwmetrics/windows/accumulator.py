@@ -72,14 +72,15 @@ class Accumulator:
     def _forget(self, at: float) -> None:
         """Let go of series that vanished long ago (interfaces, mounts, devices), but for the totals of counters."""
         for series, (_, last) in tuple(self._last.items()):
-            if at - last.at < FORGET_AFTER:
+            # What the sample before had did not vanish, however long ago that was: the job was stopped.
+            if at - last.at < FORGET_AFTER or series in self._points:
                 continue
-            if series.metric.kind is Kind.COUNTER:
-                if series.metric.origin is Origin.ZERO:
+            counter = self._counters.get(series)
+            if counter is not None:
+                if series.metric.origin is not Origin.INSTRUMENT:  # should it come again, it would be counted again
                     continue
-                counter = self._counters.pop(series, None)
-                if counter is not None:  # else `pause` has seen to it
-                    self._totals[series] = counter.total
+                self._totals[series] = counter.total
+                del self._counters[series]
             del self._last[series]
         siblings.forget()
 
