@@ -15,17 +15,19 @@ Children are made so by `os.fork` and by `multiprocessing`; `subprocess` runs an
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from otel_hwmetrics._guard import guard
 
 PATIENCE = 0.05
-"""Seconds that a fork waits for us at most, all in all."""
+"""Seconds that a fork waits for us at most, all in all, where something may hang."""
 
 
 class Awaited(NamedTuple):
@@ -44,12 +46,17 @@ class Section:
     """What one of our threads does with locks of others, which no fork interrupts. Short; not for two threads at once.
 
     A context manager that may be entered again within itself, and whose thread may fork there.
+
+    Args:
+        patience: Seconds that a fork waits for its end at most. More where nothing in it can hang: then it takes long only
+            on a machine that has no time for its thread.
     """
 
-    __slots__ = ("__weakref__", "lock")
+    __slots__ = ("__weakref__", "lock", "patience")
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = PATIENCE) -> None:
         self.lock = threading.RLock()
+        self.patience = patience
         _sections.add(self)
 
     def __enter__(self) -> None:
@@ -80,7 +87,8 @@ class _Fork:
         return took
 
     def enter(self, section: Section) -> None:
-        self.took(section.lock, max(0.0, self._deadline - time.monotonic()))  # else: no child has a use for it
+        deadline = self._deadline - PATIENCE + section.patience
+        self.took(section.lock, max(0.0, deadline - time.monotonic()))  # else: no child has a use for it
 
     def try_again(self) -> None:
         """Take what has become free meanwhile."""
@@ -99,6 +107,7 @@ class _Fork:
 
 
 _sections: weakref.WeakSet[Section] = weakref.WeakSet()
+_importing = Section(patience=0.5)
 _awaited: list[Callable[[], Iterable[Awaited]]] = []
 _acts: list[Callable[[], object]] = []
 _under_way: dict[int, _Fork] = {}  # by thread: several may fork at once
@@ -124,6 +133,19 @@ def in_child(act: Callable[[], object]) -> Callable[[], object]:
     return act
 
 
+def imported(name: str) -> ModuleType:
+    """Import a module on a thread of ours, which no fork interrupts: a child that then imports it waits for ever.
+
+    The import system makes anew but one of its locks there, and not that of each module
+    (https://docs.python.org/3/library/os.html#os.fork). Its first time may take a while; a fork waits for that as for all.
+
+    Raises:
+        ImportError: It cannot be.
+    """
+    with _importing:
+        return importlib.import_module(name)
+
+
 def free(lock: Any) -> None:
     """In a child, let go of a lock for a thread that is not there. May wait for a moment, for one that is.
 
@@ -133,7 +155,9 @@ def free(lock: Any) -> None:
     if not lock.acquire(timeout=PATIENCE):
         try:
             lock.release()
-        except RuntimeError:  # not locked: by one of the child's it was, until now; or the other one did not get to say so
+        except (
+            RuntimeError
+        ):  # not locked: by one of the child's it was, until now; or the other one did not get to say so
             if not lock.acquire(blocking=False):
                 lock._at_fork_reinit()  # noqa: SLF001 - as the standard library does: logging, concurrent.futures
                 return

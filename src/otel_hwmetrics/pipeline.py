@@ -118,7 +118,7 @@ class Pipeline:
         self._tracer_provider = tracer_provider
         self._attached = False
         self._abandoned = False
-        self._on_spans = forks.Section()  # what takes the locks of spans and of their provider
+        self._on_spans = forks.Section(patience=0.5)  # what takes the locks of spans and of their provider
         self._instruments: list[Instruments] = []
         self._shared: Sample | None = None  # by collections
         self._late: object = self  # what was the newest sample when one was waited for in vain

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from otel_hwmetrics import redaction
+from otel_hwmetrics import forks, redaction
 from otel_hwmetrics.sources.base import SourceUnavailable, Unsupported
 from otel_hwmetrics.sources.gpu.amd.device import Gpu
 from otel_hwmetrics.sources.gpu.amd.sysfs import Address
@@ -54,7 +54,7 @@ def _module(environ: Mapping[str, str]) -> Any:
             remedy = "install ROCm's amd-smi-lib, or set ROCM_PATH"
             raise SourceUnavailable("amd", f"{_SHARED_OBJECT} is not found", remedy)
     try:
-        smi = importlib.import_module(_NAME)
+        smi = forks.imported(_NAME)
     except (ImportError, OSError, KeyError, AttributeError) as error:
         # A symbol that the binding wants and the library lacks is an AttributeError.
         raise SourceUnavailable(

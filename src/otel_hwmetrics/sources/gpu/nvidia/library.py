@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from otel_hwmetrics import forks
 from otel_hwmetrics.sources.base import SourceUnavailable
 
 NOT_AVAILABLE: Final = 2**64 - 1
@@ -16,6 +17,14 @@ Function = Callable[..., None]
 """A C function of NVML that raises `NVMLError` where the library returns an error."""
 
 
+def _awaited() -> Iterator[forks.Awaited]:
+    """The binding holds a lock while it loads the driver's library or looks a function up; a child asks it, too."""
+    yield forks.Awaited(getattr(sys.modules.get("pynvml"), "libLoadLock", None))
+
+
+forks.wait_for(_awaited)
+
+
 def load() -> Any:
     """The module ``pynvml``, if it is NVIDIA's own.
 
@@ -23,7 +32,7 @@ def load() -> Any:
         SourceUnavailable: It is not installed, or another package has taken its name.
     """
     try:
-        nvml = importlib.import_module("pynvml")
+        nvml: Any = forks.imported("pynvml")
     except ImportError as error:
         raise SourceUnavailable("nvidia", "nvidia-ml-py is not installed", "pip install nvidia-ml-py") from error
     if not hasattr(nvml, "nvmlDeviceGetFieldValues"):
