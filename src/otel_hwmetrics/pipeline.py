@@ -22,7 +22,7 @@ from otel_hwmetrics._guard import guard
 from otel_hwmetrics.alerts.subjects import Subject
 from otel_hwmetrics.catalog import selected
 from otel_hwmetrics.config import Config
-from otel_hwmetrics.election import Emitter, job_of
+from otel_hwmetrics.election import Emitter, Ledger, job_of
 from otel_hwmetrics.folders import runtime_folders
 from otel_hwmetrics.instruments import NO_SPAN, Feed, Instruments, adds_up, instruments_of
 from otel_hwmetrics.judging import Judging
@@ -79,6 +79,7 @@ SOURCES: dict[str, Callable[[Config, Clock], Source]] = {
 """Every source by its name, in the order in which they are read."""
 
 _accumulator = Accumulator()
+_ledger = Ledger()
 # One for the process, not one for the pipeline: the SDK goes on with a counter's stream after instrument(),
 # uninstrument(), instrument(), and would take totals that begin again for negative growth.
 
@@ -126,10 +127,13 @@ class Pipeline:
         self._judging = Judging(config, _accumulator.totals, TRACKER, logger_provider, self._tells, clock=clock)
         self._emitter = Emitter(
             config.emit,
-            job_of(),
+            job_of,
             runtime_folders,
             self._judging.judged,
+            _ledger,
             anew=adds_up(meter_provider, os.environ),
+            regular=config.sample_interval > 0,
+            now=clock.monotonic,
         )
         names = SOURCES if config.sources == ("auto",) else config.sources
         self.sampler = Sampler(
@@ -217,7 +221,6 @@ class Pipeline:
         """Show nothing more, in a forked child: its copies of our locks may be held by threads that it has not got."""
         self._abandoned = True
         self._judging.abandon()
-        self._emitter.abandon()
         for instruments in self._instruments:
             instruments.feed(None)
 
@@ -227,6 +230,7 @@ class Pipeline:
         None that nobody has asked for: it may be older than the end of the training, of which the last export is to tell.
         Nor has a reader's own thread the same one twice, since its last collection may follow upon the one before.
         """
+        self._emitter.asked()
         thread, sample = threading.current_thread(), self._shared
         had = thread.daemon and thread in self._served
         if sample is None or had or not 0 <= self._clock.monotonic() - sample.at < SHARED_FOR:

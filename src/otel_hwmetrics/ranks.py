@@ -3,8 +3,10 @@
 
 These facts belong to the Resource. They are taken from what launchers put into the environment, so nothing of the
 training framework is imported: torchrun (https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables),
-SLURM's srun (https://slurm.schedmd.com/srun.html, output environment variables) and Open MPI
-(https://docs.open-mpi.org/en/main/tuning-apps/environment-var.html).
+SLURM's srun (https://slurm.schedmd.com/srun.html, output environment variables), Open MPI
+(https://docs.open-mpi.org/en/main/tuning-apps/environment-var.html), MPICH's and Intel's Hydra
+(https://github.com/pmodels/mpich/blob/main/doc/wiki/how_to/Using_the_Hydra_Process_Manager.md), and Lightning
+(https://github.com/Lightning-AI/pytorch-lightning/blob/master/src/lightning/fabric/plugins/environments/lightning.py).
 """
 
 from __future__ import annotations
@@ -33,19 +35,22 @@ _LAUNCHERS: tuple[dict[str, str], ...] = (
         LOCAL_RANK: "OMPI_COMM_WORLD_LOCAL_RANK",
         WORLD_SIZE: "OMPI_COMM_WORLD_SIZE",
     },
+    {RANK: "PMI_RANK", LOCAL_RANK: "MPI_LOCALRANKID", WORLD_SIZE: "PMI_SIZE"},
     {RANK: "SLURM_PROCID", LOCAL_RANK: "SLURM_LOCALID", NODE_RANK: "SLURM_NODEID", WORLD_SIZE: "SLURM_NTASKS"},
+    {NODE_RANK: "NODE_RANK", LOCAL_RANK: "LOCAL_RANK", WORLD_SIZE: "WORLD_SIZE"},
 )
-# The innermost launcher first: srun may start torchrun, and then each torchrun process carries srun's numbers, too.
+# The innermost launcher first: srun may start torchrun, and then each torchrun process carries srun's numbers, too. The
+# last one is Lightning's, which tells no rank of the whole.
 
 _COUNT = re.compile(r"[0-9]{1,9}")
 
 
 def ranks(environ: Mapping[str, str]) -> dict[str, Attribute]:
-    """The process's place in a distributed job, by the first launcher that gave it a rank; empty outside of one."""
+    """The process's place in a distributed job, by the first launcher whose first variable is there; empty outside of one."""
     for variables in _LAUNCHERS:
         told = {key: environ.get(name, "") for key, name in variables.items()}
         place: dict[str, Attribute] = {key: int(text) for key, text in told.items() if _COUNT.fullmatch(text)}
-        if RANK in place:
+        if next(iter(variables)) in place:
             return place
     return {}
 

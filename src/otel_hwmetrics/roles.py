@@ -27,7 +27,8 @@ class Role(NamedTuple):
         modules: What ``-m`` names, likewise.
         files: Ends of the path of the script that is run.
         code: Beginnings of what ``-c`` runs.
-        argument: The beginning of one of the arguments, which is asked for besides; by itself, it is enough.
+        argument: One of the arguments, or with a = at its end its beginning, which is asked for besides; by itself, it is
+            enough.
         may_train: Whether people train in such a process, too, and only they can tell.
     """
 
@@ -234,7 +235,7 @@ def imports_main_again() -> bool:
 
 
 def _fits(role: Role, program: Program, argv: Sequence[str]) -> bool:
-    if role.argument and not any(word.startswith(role.argument) for word in argv[1:]):
+    if role.argument and not any(_is_argument(word, role.argument) for word in argv[1:]):
         return False
     script = program.script.replace("\\", "/").rstrip("/")
     return (
@@ -246,10 +247,15 @@ def _fits(role: Role, program: Program, argv: Sequence[str]) -> bool:
     )
 
 
+def _is_argument(word: str, argument: str) -> bool:
+    return word.startswith(argument) if argument.endswith("=") else word == argument
+
+
 def _command(script: str) -> str:
-    """The name of a console script, as Windows' launchers are called, too."""
+    """The name of a console script, as Windows' launchers are called, too; empty for a file of Python, as a training is."""
     name = script.rpartition("/")[2]
-    return name.removesuffix(".exe").removesuffix("-script.py").removesuffix("-script.pyw")
+    name = name.removesuffix(".exe").removesuffix("-script.py").removesuffix("-script.pyw")
+    return "" if name.endswith((".py", ".pyw")) else name
 
 
 def _listed(name: str, patterns: Sequence[str]) -> bool:

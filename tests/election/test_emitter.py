@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -13,8 +13,9 @@ from otel_hwmetrics.alerts.builtin import RULES
 from otel_hwmetrics.alerts.judged import judged_by
 from otel_hwmetrics.alerts.subjects import HOST, subject_of
 from otel_hwmetrics.catalog import container, gpu, gpu_activity, gpu_health, own, pressure, process, system, tree
-from otel_hwmetrics.election import Emitter, Job
+from otel_hwmetrics.election import Emitter, Job, Ledger
 from otel_hwmetrics.election import emitter as module
+from otel_hwmetrics.election.emitter import UNHEARD_AFTER
 from otel_hwmetrics.election.succession import Count
 from otel_hwmetrics.folders import Folder
 from otel_hwmetrics.model import Metric, Series
@@ -57,10 +58,11 @@ def rank(tmp_path: Path) -> Make:
     """Makes one rank's emitter, which has looked once."""
 
     def make(
-        local_rank: int | None = 0, *folders: str, emit: str = "auto", job: str = ANYWHERE, **options: bool
+        local_rank: int | None = 0, *folders: str, emit: str = "auto", job: str = ANYWHERE, **options: Any
     ) -> Emitter:
         places = [Folder(str(tmp_path / name), alone=True) for name in folders or ("shared",)]
-        made = Emitter(emit, Job(job, local_rank), lambda: places, JUDGED, **options)
+        options.setdefault("ledger", Ledger())
+        made = Emitter(emit, lambda: Job(job, local_rank), lambda: places, JUDGED, **options)
         made.start()
         made.look(standings())
         return made
@@ -111,19 +113,25 @@ def test_a_job_of_one_process_elects_nobody(rank: Make, tmp_path: Path) -> None:
     assert not (tmp_path / "alone").exists()
 
 
-@pytest.mark.parametrize(("local_rank", "expected"), [(0, EVERYTHING), (None, EVERYTHING), (1, ITS_OWN)])
+@pytest.mark.parametrize(
+    ("local_rank", "expected"),
+    [(0, EVERYTHING), (None, EVERYTHING), (1, ITS_OWN | {CONTAINER_SERIES.metric.name, ENERGY.metric.name})],
+)
 def test_where_nobody_can_be_met_the_local_rank_0_tells(
     rank: Make, tmp_path: Path, local_rank: int | None, expected: set[str]
 ) -> None:
-    """No folder can be had."""
+    """No folder can be had; any other rank of its container, and of its GPU if it sees one alone."""
     (tmp_path / "taken").touch()
-    assert shown(rank(local_rank, "taken")) == expected
+    emitter = rank(local_rank, "taken")
+    for _ in range(33):
+        emitter.look(standings())
+    assert shown(emitter) == expected
 
 
 def test_ranks_that_share_no_folder_do_not_double(rank: Make) -> None:
     """Each in a container of its own: what is of the node the local rank 0 tells; its own container each, and says whose."""
     zero, one = rank(0, "its own"), rank(1, "another")
-    for _ in range(3):
+    for _ in range(33):
         one.look(standings([*COUNTERS, of_gpu(gpu.ENERGY, 1)]))
     assert shown(zero) == EVERYTHING
     assert shown(one) == ITS_OWN | {CONTAINER_SERIES.metric.name}
@@ -134,8 +142,11 @@ def test_ranks_that_share_no_folder_do_not_double(rank: Make) -> None:
 def test_a_rank_that_sees_one_gpu_tells_of_it_though_it_meets_nobody(rank: Make) -> None:
     """It was given that GPU, and the local rank 0 does not see it."""
     one = rank(1, "another")
-    one.look(standings())
-    one.look(standings())
+    for _ in range(28):
+        assert not one.shows(ENERGY)  # it may be about to meet it
+        one.look(standings())
+    for _ in range(5):
+        one.look(standings())
     assert one.shows(ENERGY)
     assert not one.shows(HOST_SERIES)
 
@@ -263,7 +274,8 @@ def test_an_alert_is_told_of_once_a_node_or_by_whom_it_concerns(rank: Make, rule
     for series in (active, counted):
         assert zero.shows(series)
         assert one.shows(series) == (name in of_each)
-        assert zero.signs(series) == (name in of_each)
+    assert zero.signs(active) == (name in of_each)
+    assert zero.signs(counted)  # it begins anew with each process that counts
 
 
 def test_a_rank_that_speaks_for_a_gpu_tells_of_its_alerts(rank: Make) -> None:
@@ -292,3 +304,132 @@ def test_the_option_says_which_alerts_a_process_tells_of(rank: Make, emit: str, 
 def test_a_rule_of_the_users_own_is_known_by_what_it_judges(rank: Make) -> None:
     """One that nobody knows is told of by everybody: better twice than never."""
     assert rank(1).tells("mine", HOST)
+
+
+def test_what_a_process_told_it_does_not_take_back(rank: Make) -> None:
+    """A successor that is instrumented again goes on, though nothing is left of who was before: as the SDK's streams do."""
+    ledger = Ledger()
+    first, second = rank(0), rank(1, ledger=ledger)
+    first.look({HOST_SERIES: Stands(1_000_100.0, 1000.0, 10.0)})
+    first.stop()
+    second.look({HOST_SERIES: Stands(1_000_101.0, 7.0, 11.0)})
+    assert 7.0 + second.more(HOST_SERIES) == 1001.0
+    second.stop()
+    again = rank(1, ledger=ledger)
+    again.look({HOST_SERIES: Stands(1_000_112.0, 18.0, 12.0)})
+    assert 18.0 + again.more(HOST_SERIES) == 1012.0
+    assert 18.0 + rank(1, ledger=ledger, job="").more(HOST_SERIES) == 1012.0
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_an_office_that_was_lost_for_a_while_is_gone_on_with(rank: Make, tmp_path: Path, anew: bool) -> None:  # noqa: FBT001
+    """The files of the locks were removed, and had by nobody else: no total falls, whatever the backend adds up."""
+    zero = rank(0, "a", "b", anew=anew)
+    zero.look({HOST_SERIES: Stands(1_000_500.0, 500.0, 10.0)})
+    for path in (tmp_path / "a").iterdir():
+        path.unlink()
+    told = [500.0]
+    for at in range(11, 40):
+        stands = Stands(1_000_490.0 + at, 490.0 + at, float(at))
+        zero.look({HOST_SERIES: stands})
+        told.append(stands.total + zero.more(HOST_SERIES))
+    assert told == sorted(told)
+    assert told[-1] == 529.0
+    assert zero.shows(HOST_SERIES)
+
+
+def test_of_what_holders_left_the_newest_counts(rank: Make) -> None:
+    """They did not share all folders with each other."""
+    first = rank(0, "shm", "tmp")
+    first.look({ENERGY: Stands(900.0, 900.0, 9.0)})
+    first.stop()
+    second = rank(0, "tmp")
+    second.look({ENERGY: Stands(1900.0, 1900.0, 19.0)})
+    third = rank(1, "shm", "tmp")
+    third.look({ENERGY: Stands(0.0, 0.0, 19.0)})
+    second.stop()
+    third.look({ENERGY: Stands(10.0, 10.0, 20.0)})
+    assert 10.0 + third.more(ENERGY) == 1910.0
+
+
+class Clock:
+    """A clock that is set."""
+
+    at = 0.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.at
+
+
+def test_a_process_of_which_nothing_arrives_leaves_its_offices_to_one_of_which_it_does(rank: Make) -> None:
+    """An idle notebook, a rank without a reader, a provider that was shut down: after some minutes, and not before."""
+    clock = Clock()
+    idle, heard = rank(None, now=clock), rank(None, now=clock)
+    for clock.at in range(0, 200, 10):
+        heard.asked()
+        idle.look(standings())
+        heard.look(standings())
+        assert idle.shows(HOST_SERIES) == (clock.at <= UNHEARD_AFTER)
+    assert heard.shows(HOST_SERIES)
+    assert heard.shows(ENERGY)
+
+
+def test_where_nothing_arrives_of_anybody_one_tells_all_the_same(rank: Make) -> None:
+    """`OTEL_METRICS_EXPORTER=none`: alerts are told."""
+    clock = Clock()
+    first, second = rank(0, now=clock), rank(1, now=clock)
+    for clock.at in range(0, 1000, 10):
+        first.look(standings())
+        second.look(standings())
+        assert first.shows(HOST_SERIES)
+        assert not second.shows(HOST_SERIES)
+
+
+def test_seldom_collections_are_collections(rank: Make) -> None:
+    """One in ten minutes: who has been asked twice is not unheard in between."""
+    clock = Clock()
+    seldom, often = rank(0, now=clock), rank(1, now=clock)
+    for clock.at in range(0, 1300, 10):
+        often.asked()
+        if clock.at % 600 == 0:
+            seldom.asked()
+        for each in (seldom, often):
+            each.look(standings())
+    assert seldom._is_heard()
+
+
+def test_without_looks_of_its_own_a_process_stands_once_it_is_asked(rank: Make) -> None:
+    """`sample_interval=0`: it could not notice that nobody asks it any more."""
+    emitter = rank(0, regular=False)
+    assert not emitter.shows(HOST_SERIES)
+    emitter.asked()
+    emitter.look(standings())
+    assert emitter.shows(HOST_SERIES)
+
+
+def test_a_script_that_becomes_rank_0_later_meets_the_others(tmp_path: Path) -> None:
+    """Lightning and Hydra tell the script's own process so only as they start the others."""
+    place, jobs = Folder(str(tmp_path / "shared"), alone=True), [Job("", None)]
+    script = Emitter("auto", lambda: jobs[-1], lambda: [place], JUDGED, Ledger())
+    script.start()
+    script.look(standings())
+    assert shown(script) == EVERYTHING
+    jobs.append(Job(ANYWHERE, 0))
+    other = Emitter("auto", lambda: Job(ANYWHERE, 1), lambda: [place], JUDGED, Ledger())
+    other.start()
+    for _ in range(20):
+        other.look(standings())
+        script.look(standings())
+    assert shown(script) == EVERYTHING
+    assert shown(other) == ITS_OWN
+
+
+def test_a_rank_that_sees_instances_of_one_gpu_tells_of_those(rank: Make) -> None:
+    """Which it was given; of the GPU as a whole the local rank 0 tells, since others see it, too."""
+    one = rank(1, "another")
+    instance = Series(gpu.ENERGY, {gpu.HW_ID: "MIG-7", gpu.HW_PARENT: "GPU-0", gpu.GPU_INDEX: 0})
+    for _ in range(33):
+        one.look(standings([ENERGY, instance]))
+    assert one.shows(instance)
+    assert not one.shows(ENERGY)

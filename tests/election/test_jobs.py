@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 
 import pytest
 
@@ -26,6 +27,15 @@ LAUNCHERS = {
     "mpirun": OPEN_MPI,
     "mpirun 4": {**OPEN_MPI, "PMIX_NAMESPACE": "", "OMPI_MCA_ess_base_jobid": "1483210753"},
     "LSF": BY_HAND | {"LSB_JOBID": "77"},
+    "an element of an array of LSF's": BY_HAND | {"LSB_JOBID": "77", "LSB_JOBINDEX": "3"},
+    "MPICH": {"PMI_RANK": "5", "MPI_LOCALRANKID": "1", "PMI_SIZE": "8", "MASTER_ADDR": "node-7", "MASTER_PORT": "1"},
+    "Lightning": {
+        "NODE_RANK": "0",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "8",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "40001",
+    },
     "PBS": BY_HAND | {"PBS_JOBID": "77.server"},
     "Grid Engine": BY_HAND | {"SGE_TASK_ID": "undefined", "JOB_ID": "77"},
     "Flux": BY_HAND | {"FLUX_JOB_ID": "f77"},
@@ -41,12 +51,8 @@ def test_ranks_of_one_launcher_are_of_one_job(environ: dict[str, str]) -> None:
     assert job.key
     assert job.local_rank == 1
     ranks = {
-        "RANK",
-        "LOCAL_RANK",
-        "SLURM_PROCID",
-        "SLURM_LOCALID",
-        "OMPI_COMM_WORLD_RANK",
-        "OMPI_COMM_WORLD_LOCAL_RANK",
+        *("RANK", "LOCAL_RANK", "SLURM_PROCID", "SLURM_LOCALID", "PMI_RANK", "MPI_LOCALRANKID"),
+        *("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
     }
     sibling = {key: "0" if key in ranks else value for key, value in environ.items()}
     assert job_of(sibling) == Job(job.key, 0)
@@ -56,7 +62,7 @@ def test_ranks_of_one_launcher_are_of_one_job(environ: dict[str, str]) -> None:
 def test_jobs_are_told_from_each_other(environ: dict[str, str]) -> None:
     """Another number is another job; the one that the outermost launcher gave counts."""
     numbers = (
-        *("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "JOB_ID", "FLUX_JOB_ID", "TORCHELASTIC_RUN_ID"),
+        *("SLURM_JOB_ID", "LSB_JOBINDEX", "LSB_JOBID", "PBS_JOBID", "JOB_ID", "FLUX_JOB_ID", "TORCHELASTIC_RUN_ID"),
         *("PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "MASTER_PORT"),
     )
     outermost = next(name for name in numbers if environ.get(name))
@@ -74,6 +80,19 @@ def test_without_a_launcher_a_process_is_a_job_of_its_own() -> None:
 def test_ranks_that_nobody_named_are_those_of_one_parent() -> None:
     """A launcher of one's own that meets by a file."""
     assert job_of({"RANK": "0"}).key == job_of({"RANK": "1"}).key != ""
+
+
+@pytest.mark.parametrize("kind", ["net", "pid"])
+def test_containers_have_a_localhost_and_a_process_1_each(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Two trainings that share /dev/shm (`docker run --ipc=host`) are two jobs all the same."""
+    environ = torchrun(0, 2, "none") if kind == "net" else {"RANK": "0"}
+    here = job_of(environ).key
+    real = os.stat
+    elsewhere = os.stat_result([0, 7, *[0] * 8])
+    monkeypatch.setattr(
+        "os.stat", lambda path, **more: elsewhere if path == f"/proc/self/ns/{kind}" else real(path, **more)
+    )
+    assert job_of(environ).key != here
 
 
 def _job() -> Job:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_hwmetrics.catalog import gpu, system
-from otel_hwmetrics.election.succession import Books, Entry, key, left_by
+from otel_hwmetrics.election.succession import Books, Entry, Ledger, key, left_by
 from otel_hwmetrics.folders import Folder
 from otel_hwmetrics.model import Series
 
@@ -47,7 +47,7 @@ def leave(books: Books, **stands: Entry) -> None:
 
 def test_what_is_left_is_found(folders: list[Folder]) -> None:
     """In either folder, at its last state; series that came later, too."""
-    books = Books(folders, "node.totals")
+    books = Books(folders, "node.totals", Ledger())
     leave(books, user=Entry(10.0, 1.0, 100.0))
     leave(books, user=Entry(11.0, 2.0, 101.0))
     leave(books, user=Entry(12.0, 3.0, 102.0), energy=Entry(0.5, 0.25, 102.5))
@@ -60,7 +60,7 @@ def test_what_is_left_is_found(folders: list[Folder]) -> None:
 def test_a_look_writes_over_what_the_last_one_left(folders: list[Folder]) -> None:
     """The names are not written again, and nothing is renamed: it happens every second."""
     count = Moving(10.0)
-    books = Books(folders, "node.totals")
+    books = Books(folders, "node.totals", Ledger())
     books.of([(USER, count)])
     books.keep()
     inode = os.stat(folders[0] / "node.totals").st_ino
@@ -93,7 +93,7 @@ def test_a_disk_that_is_full_costs_only_the_succession(folders: list[Folder], mo
         raise OSError(28, "No space left on device")
 
     count = Moving(10.0)
-    books = Books(folders, "node.totals")
+    books = Books(folders, "node.totals", Ledger())
     books.of([(USER, count)])
     books.keep()
     monkeypatch.setattr("os.pwrite", full)
@@ -106,7 +106,7 @@ def test_a_disk_that_is_full_costs_only_the_succession(folders: list[Folder], mo
 def test_entries_lie_where_no_page_ends_in_the_middle_of_one(folders: list[Folder]) -> None:
     """So a holder that is killed as it writes leaves of each series the last state or the one before."""
     for count in range(1, 40):
-        books = Books(folders, f"{count}.totals")
+        books = Books(folders, f"{count}.totals", Ledger())
         books.of([(Series(system.CPU_TIME, {system.CPU_MODE: "u" * count}), Moving(1.0))])
         books.keep()
         assert books._offset % 32 == 0

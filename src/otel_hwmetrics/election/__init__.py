@@ -8,5 +8,6 @@ its next look. The holder leaves where the counters stand, and they go on from t
 
 from otel_hwmetrics.election.emitter import Emitter
 from otel_hwmetrics.election.jobs import Job, job_of
+from otel_hwmetrics.election.succession import Ledger
 
-__all__ = ["Emitter", "Job", "job_of"]
+__all__ = ["Emitter", "Job", "Ledger", "job_of"]

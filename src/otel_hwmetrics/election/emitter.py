@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -13,9 +14,9 @@ from otel_hwmetrics.alerts.subjects import Subject, subject_of
 from otel_hwmetrics.catalog import PER_PROCESS, container, gpu, own, pressure
 from otel_hwmetrics.election.jobs import Job
 from otel_hwmetrics.election.offices import Offices, office_name
-from otel_hwmetrics.election.succession import Books, Count
+from otel_hwmetrics.election.succession import Books, Count, Ledger
 from otel_hwmetrics.folders import Folder
-from otel_hwmetrics.model import Metric, Reading, Series
+from otel_hwmetrics.model import Attribute, Metric, Reading, Series
 
 NODE: Final = "node"
 _OF_CONTAINER: Final = frozenset(metric.name for metric in container.METRICS)
@@ -24,6 +25,14 @@ _OF_ALERTS: Final = frozenset(metric.name for metric in (own.ALERT_ACTIVE, own.A
 _MOST_SERIES: Final = 16384
 """Series whose offices are remembered, before they are worked out anew."""
 _EMITTER: Final = Series(own.EMITTER)
+_HEARD: Final = "heard"
+"""What those share whose metrics somebody collects."""
+UNHEARD_AFTER: Final = 130.0
+"""Seconds without a collection after which a process counts as unheard, at least: an SDK's reader has 60 by default."""
+_LONELY_AFTER: Final = 30
+"""Looks after which a rank that has not met the local rank 0 takes it that it never will."""
+_ALONE_FOR: Final = 10
+"""Looks after which a process that is a job of its own sees whether it still is."""
 
 
 class Emitter:
@@ -31,43 +40,71 @@ class Emitter:
 
     Args:
         emit: The option: ``auto`` by election, ``always`` everything, ``process`` its own alone, ``never`` nothing.
-        job: Which processes share the node with this one.
-        folders: Where they may meet.
+        job: Gives which processes share the node with this one; asked again now and then by one that is alone, since
+            some launchers are no processes of their own: they tell the script's own process that it is rank 0 later on.
+        folders: Gives where they may meet.
         judged: Which metrics each alert rule judges, by its name.
+        ledger: Of this process.
         anew: Successors begin to count anew, as metrics need that are exported by their growth (delta temporality): what
             the holder before has exported was added up already.
+        regular: Whether looks come of themselves, and not only when somebody collects.
+        now: The monotonic clock.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a different part of the world
         self,
         emit: str,
-        job: Job,
+        job: Callable[[], Job],
         folders: Callable[[], Sequence[Folder]],
         judged: Mapping[str, frozenset[Metric]],
+        ledger: Ledger,
         *,
         anew: bool = False,
+        regular: bool = True,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        alone = emit == "auto" and not job.key
-        self.silent = emit == "never"
-        self._everything = emit == "always" or alone
-        self._elects = emit == "auto" and not alone
-        self._job = job
+        self._emit = emit
+        self._find_job = job
+        self._find_folders = folders
         self._judged = judged
+        self._ledger = ledger
         self._anew = anew
-        self._offices = Offices(folders() if job.key else (), job.key)
-        self._container = office_name("container", _cgroup() if self._elects else "")
+        self._regular = regular
+        self._now = now
+        self._began = now()
+        self._asked_at: float | None = None
+        self._gap = 0.0  # between the last two collections
+        self._job = Job("", None)
+        self._offices = Offices((), "")
+        self._container = office_name("container", _cgroup())
         self._office_of: dict[Series, str] = {}
         self._known: tuple[list[Series], list[Count]] = ([], [])  # the counters of the last look
-        self._devices: frozenset[str] = frozenset()  # replaced, never changed: exports may meet a device, too
+        self._gpus: Mapping[str, Attribute] = {}  # offices of GPUs, and the numbers of these; replaced, never changed
         self._free: set[str] = set()  # offices that nobody had at the last look
         self._books: dict[str, Books] = {}
+        self._looks = 0
 
     def start(self) -> None:
-        """Meet the job's other processes. Where they cannot be met, the local rank 0 tells of everything."""
-        self._offices.join(first=self._job.local_rank == 0)  # also for others to see, where it stands for nothing
-        if self._elects and not self._offices.folders:
-            self._elects = False
-            self._everything = self._job.local_rank in (None, 0)
+        """Meet the job's other processes; also for them to see, where this one stands for nothing."""
+        self._job = self._find_job()
+        if self._job.key:
+            self._offices = Offices(self._find_folders(), self._job.key)
+            self._offices.join(self._container if self._job.local_rank == 0 else None)
+
+    @property
+    def _elects(self) -> bool:
+        return self._emit == "auto" and bool(self._job.key)
+
+    @property
+    def _everything(self) -> bool:
+        return self._emit == "always" or (self._emit == "auto" and not self._job.key)
+
+    def asked(self) -> None:
+        """Somebody collects metrics: whoever holds an office has to be heard."""
+        at = self._now()
+        if self._asked_at is not None:
+            self._gap = at - self._asked_at
+        self._asked_at = at
 
     def look(self, counters: Mapping[Series, Count]) -> None:
         """Stand for the offices that are free, and leave in each that is held where its counters stand.
@@ -75,6 +112,9 @@ class Emitter:
         Args:
             counters: Every one that this process reads.
         """
+        self._looks += 1
+        if self._emit == "auto" and not self._job.key and self._looks % _ALONE_FOR == 0:
+            self.start()
         if not self._elects:
             return
         self._offices.look_after()
@@ -82,14 +122,35 @@ class Emitter:
         if known != self._known:  # by their places: mostly they are the same objects
             self._known = known
             self._divide(counters)
-        self._stand(NODE)
-        for office in (self._container, *sorted(self._devices)):
-            self._stand(office)
+        if self._is_heard():
+            for office in (NODE, self._container, *sorted(self._gpus)):
+                self._stand(office)
         for office, books in self._books.items():
             if self._offices.holds(office):
                 books.keep()
-            elif office in self._devices:
+            elif office in self._gpus:
                 books.remember()
+            else:
+                books.lose()
+
+    def _is_heard(self) -> bool:
+        """Whether anything of this process's arrives anywhere, or nobody's does; else its offices are given up.
+
+        A notebook that is open but idle, a rank that was given no reader, one whose provider was shut down: it would hold
+        an office, and nobody would tell of the machine. Each has some time to be asked for the first time.
+        """
+        last = self._began if self._asked_at is None else self._asked_at
+        heard = self._now() - last <= max(UNHEARD_AFTER, 3 * self._gap)
+        if self._asked_at is None and not self._regular:
+            return False  # it looks no more until somebody asks, and could give nothing up
+        if heard:
+            if self._asked_at is not None:
+                self._offices.share(_HEARD)
+        elif self._offices.shared(_HEARD):
+            for office in self._books:
+                self._offices.give_up(office)
+            return False
+        return True
 
     def _divide(self, counters: Mapping[Series, Count]) -> None:
         """Find out which counters are whose."""
@@ -104,7 +165,7 @@ class Emitter:
     def _books_of(self, office: str) -> Books:
         if office not in self._books:
             name = self._offices.file(f"{office}.totals")
-            self._books[office] = Books(self._offices.folders, name, anew=self._anew)
+            self._books[office] = Books(self._offices.folders, name, self._ledger, anew=self._anew)
         return self._books[office]
 
     def _stand(self, office: str) -> None:
@@ -123,11 +184,20 @@ class Emitter:
     def _may(self, office: str) -> bool:
         """Whether it may stand for it: of ranks that share no folder the local rank 0 alone, for each would be elected.
 
-        But one that sees a single GPU was given that GPU, and nobody else sees it; and its container is its own.
+        But one that sees a single GPU, or instances of one, was given those, and nobody else sees them; and its container
+        is its own.
         """
-        if self._job.local_rank in (None, 0) or self._offices.met_first:
+        if self._job.local_rank in (None, 0) or self._offices.first is not None:
             return True
-        return office == self._container or self._devices == {office}
+        if self._looks <= _LONELY_AFTER:
+            return False
+        divided = any("-MIG-" in gpu for gpu in self._gpus)
+        its_own = len(set(self._gpus.values())) == 1 and (not divided or "-MIG-" in office)
+        return office == self._container or (office in self._gpus and its_own)
+
+    def _holds(self, office: str) -> bool:
+        """Whether it speaks for an office; where nobody can be met, whether it may."""
+        return self._offices.holds(office) if self._offices.folders else self._may(office)
 
     def _office(self, series: Series) -> str:
         """The office that a series belongs to; empty for what is this process's own."""
@@ -146,8 +216,14 @@ class Emitter:
         if gpu.GPU_INDEX not in series.attributes:
             return NODE
         office = office_name("gpu", subject_of(series).key)
-        self._devices |= {office}
+        if office not in self._gpus:
+            self._gpus = {**self._gpus, office: series.attributes[gpu.GPU_INDEX]}
         return office
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing leaves this process."""
+        return self._emit == "never"
 
     def shows(self, series: Series) -> bool:
         """Whether this process exports a series."""
@@ -156,20 +232,20 @@ class Emitter:
         if series.metric.name in _OF_ALERTS:
             return self.tells(str(series.attributes[own.ALERT_RULE]), subject_of(series))
         office = self._office(series)
-        return not office or self._offices.holds(office)
+        return not office or (self._elects and self._holds(office))
 
     def more(self, series: Series) -> float:
         """What is added to a counter's total, to go on from where the last holder stood."""
-        books = self._books.get(self._office(series)) if self._elects else None
-        return books.more.get(series, 0.0) if books is not None else 0.0
+        return self._ledger.more.get(series, 0.0)
 
     def signs(self, series: Series) -> bool:
-        """Whether a series has to say which process it is of: its own; and its container's, where others have another."""
-        if series.metric.name in _OF_ALERTS:
-            return self._of_process(str(series.attributes[own.ALERT_RULE]))
-        if series.metric.name in PER_PROCESS:
-            return True
-        return self._elects and self._office(series) == self._container and not self._offices.holds(NODE)
+        """Whether a series has to say which process it is of: its own, and its container's, unless that is rank 0's, too."""
+        name = series.metric.name
+        if name in PER_PROCESS:
+            return name != own.ALERT_ACTIVE.name or self._of_process(str(series.attributes[own.ALERT_RULE]))
+        if not self._elects or self._job.local_rank in (None, 0) or self._office(series) != self._container:
+            return False
+        return self._offices.first != self._container
 
     def tells(self, rule: str, subject: Subject) -> bool:
         """Whether this process tells others of an alert: one that judges anything of its own, or what it holds.
@@ -182,13 +258,14 @@ class Emitter:
             return not self.silent
         if self._of_process(rule):
             return True
+        if not self._elects:
+            return False
         metrics = self._judged.get(rule, frozenset())
-        holds = self._offices.holds
         if all(gpu.HW_ID in metric.attributes for metric in metrics):
             device = subject.whole or subject.key
-            return holds(office_name("gpu", device)) if device else any(map(holds, (NODE, *self._devices)))
+            return self._holds(office_name("gpu", device)) if device else any(map(self._holds, (NODE, *self._gpus)))
         contained = any(metric.name in _ALSO_OF_CONTAINER for metric in metrics)
-        return holds(NODE) or (contained and holds(self._container))
+        return self._holds(NODE) or (contained and self._holds(self._container))
 
     def _of_process(self, rule: str) -> bool:
         """Whether a rule judges anything that is this process's own."""
@@ -197,17 +274,13 @@ class Emitter:
 
     def readings(self, at: float) -> Iterable[Reading]:
         """Whether this process tells of the machine."""
-        yield Reading(_EMITTER, int(self._everything or self._offices.holds(NODE)), at)
+        yield Reading(_EMITTER, int(self._everything or (self._elects and self._holds(NODE))), at)
 
     def stop(self) -> None:
         """Leave every office to others."""
-        self.abandon()
-
-    def abandon(self) -> None:
-        """Close everything; in a forked child, which has no part in its parent's offices."""
         for books in self._books.values():
-            books.close()
-        self._offices.abandon()
+            books.lose()
+        self._offices.leave()
 
 
 def _cgroup() -> str:

@@ -14,12 +14,13 @@ import hashlib
 import multiprocessing
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from otel_hwmetrics.ranks import LOCAL_RANK, RANK, ranks
+from otel_hwmetrics.ranks import LOCAL_RANK, ranks
 
 _KEYS: tuple[tuple[str, ...], ...] = (
     ("SLURM_JOB_ID",),
+    ("LSB_JOBID", "LSB_JOBINDEX"),
     ("LSB_JOBID",),
     ("PBS_JOBID",),
     ("SGE_TASK_ID", "JOB_ID"),
@@ -31,6 +32,9 @@ _KEYS: tuple[tuple[str, ...], ...] = (
     ("MASTER_ADDR", "MASTER_PORT"),
 )
 """Variables that name a job, all of a row together; the first row that is there counts."""
+
+
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104 - nothing is bound to it
 
 
 class Job(NamedTuple):
@@ -54,8 +58,8 @@ def job_of(environ: Mapping[str, str] | None = None) -> Job:
     environ = os.environ if environ is None else environ
     place = ranks(environ)
     local = place.get(LOCAL_RANK)
-    name = _named(environ) if RANK in place or "SLURM_JOB_ID" in environ else ""
-    name = name or _started_by(numbered=RANK in place)
+    name = _named(environ) if place or "SLURM_JOB_ID" in environ else ""
+    name = name or _started_by(numbered=bool(place))
     return Job(hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16] if name else "", _whole(local))
 
 
@@ -63,15 +67,28 @@ def _named(environ: Mapping[str, str]) -> str:
     """What launchers call it; empty for nothing."""
     for row in _KEYS:
         if all(environ.get(variable) for variable in row):
-            return "\n".join(f"{variable}={environ[variable]}" for variable in row)
+            name = "\n".join(f"{variable}={environ[variable]}" for variable in row)
+            at_home = "MASTER_ADDR" in row and environ["MASTER_ADDR"] in _LOOPBACK
+            return name + _namespace("net") if at_home else name
     return ""
 
 
 def _started_by(*, numbered: bool) -> str:
     """Of ranks that nobody named, or that a script spawned by `multiprocessing`: who started them; empty for all others."""
     if numbered or multiprocessing.parent_process() is not None:
-        return f"children of {os.getppid()}"
+        return f"children of {os.getppid()}" + _namespace("pid")
     return ""
+
+
+def _namespace(kind: str) -> str:
+    """Which of the kernel's namespaces of a kind this is: in each container there may be a process 1, and a localhost.
+
+    Containers may meet all the same, where they share the memory of the host (``docker run --ipc=host``).
+    """
+    try:
+        return f"\n{kind}={os.stat(f'/proc/self/ns/{kind}').st_ino}"
+    except OSError:
+        return ""
 
 
 def _whole(rank: object) -> int | None:

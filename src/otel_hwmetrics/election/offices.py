@@ -4,9 +4,6 @@
 The ranks of a job may share some of the folders of `otel_hwmetrics.folders.runtime_folders`, in containers not always the
 same ones. So an office is a lock in each folder, taken in their order and all of them: of any two processes that share
 a folder one has it, and as all take them in one order, nobody waits for anybody in a circle.
-
-The locks are of flock(2), which belong to the open file: a forked child would keep its parent's, so it closes them
-(`Offices.abandon`), which leaves the parent's as they are; programs that are started do not get them (O_CLOEXEC).
 """
 
 from __future__ import annotations
@@ -16,19 +13,16 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from types import ModuleType
 from typing import Final
 
+from otel_hwmetrics.election import files
+from otel_hwmetrics.election.files import Kept
 from otel_hwmetrics.folders import Folder
-
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 _LOOK_AFTER: Final = 10
 """Looks after which it is seen whether the files of the locks are still there: somebody may have cleaned up."""
+_GATE_PATIENCE: Final = 1.0
+"""Seconds for which a process that joins waits for others that do; each takes less than a millisecond."""
 FORGOTTEN: Final = 7 * 86400.0
 """Seconds after which what a job has left is removed, if nobody is of it any more."""
 
@@ -39,38 +33,37 @@ _ODD = re.compile(r"[^A-Za-z0-9-]+")
 class _Lock:
     """The lock of one file. It stays open while another process has it, to be asked for again at little cost."""
 
-    __slots__ = ("_descriptor", "_folder", "_name")
+    __slots__ = ("_file", "_folder", "_name")
 
     def __init__(self, folder: Folder, name: str) -> None:
         self._folder = folder
         self._name = name
-        self._descriptor: int | None = None
+        self._file: Kept | None = None
 
-    def take(self) -> bool:
+    def take(self, *, shared: bool = False) -> bool:
         """Have it, unless somebody else has.
 
         Raises:
             OSError: The file cannot be opened or locked.
         """
-        if self._descriptor is None:
-            self._descriptor = self._folder.open_file(self._name)
-        return _locked(self._descriptor)
+        if self._file is None:
+            self._file = Kept(self._folder, self._name)
+        return self._file.lock(shared=shared)
 
     @property
     def stands(self) -> bool:
         """Whether its file is still where others look for it."""
-        return self._descriptor is None or self._folder.leads_to(self._name, self._descriptor)
+        return self._file is None or self._file.stands
 
     def let_go(self) -> None:
-        """Have it no more; in a forked child the parent still has it."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        """Have it no more."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 class Offices:
-    """The offices of one job. Used by one thread, but for `abandon`.
+    """The offices of one job. Used by one thread at a time.
 
     Args:
         folders: Where the job's processes may meet; without any nobody is met, and nothing is had.
@@ -78,44 +71,50 @@ class Offices:
     """
 
     def __init__(self, folders: Sequence[Folder], job: str) -> None:
-        self.folders = list(folders) if fcntl is not None else []
+        self.folders = list(folders) if files.fcntl is not None else []
         self._job = job
-        self._members: list[int] = []
+        self._members: list[Kept] = []
         self._locks: dict[str, list[_Lock]] = {}
         self._held: set[str] = set()
-        self._met_first = False
+        self._first: str | None = None
         self._looks = 0
 
-    def join(self, *, first: bool) -> None:
+    def join(self, as_first: str | None = None) -> None:
         """Be one of the job's processes. Who finds itself alone removes what an earlier run of the same name has left.
 
+        Waits for others that join at the same time, a second at most.
+
         Args:
-            first: This is the local rank 0; others see that (`met_first`).
+            as_first: What the local rank 0 lets the others know (`first`); None for any other rank.
         """
         for folder in tuple(self.folders):
             try:
-                self._join(folder, first=first)
+                self._join(folder, as_first)
             except OSError:  # full, or gone: nobody can meet there
                 self.folders.remove(folder)
 
-    def _join(self, folder: Folder, *, first: bool) -> None:
-        members = folder.open_file(self.file("members"))
-        self._members.append(members)
-        if _locked(members):
-            _clear(folder, self._job)
-        _share(members)
-        if first:
-            os.close(folder.open_file(self.file("first")))
+    def _join(self, folder: Folder, as_first: str | None) -> None:
+        with _gate(folder, self._job) as passed:
+            members = Kept(folder, self.file("members"))
+            self._members.append(members)
+            if passed and members.lock():
+                _clear(folder, self._job)
+            members.lock(shared=True)
+            if as_first is not None:
+                with folder.new(self.file("first")) as file:
+                    file.write(as_first.encode())
         for job in _forgotten(folder):
             if job != self._job:
                 _remove(folder, job)
 
     @property
-    def met_first(self) -> bool:
-        """Whether the local rank 0 shares a folder with this process."""
-        if not self._met_first:
-            self._met_first = any(os.path.lexists(folder / self.file("first")) for folder in self.folders)
-        return self._met_first
+    def first(self) -> str | None:
+        """What the local rank 0 let others know; None where it shares no folder with this process, or was not here yet."""
+        for folder in self.folders if self._first is None else ():
+            with contextlib.suppress(OSError), open(folder / self.file("first"), encoding="utf-8") as file:
+                self._first = file.read(256)
+                break
+        return self._first
 
     def holds(self, office: str) -> bool:
         """Whether this process has it."""
@@ -127,12 +126,30 @@ class Offices:
         Returns:
             Whether this process has it now.
         """
-        if office not in self._held and self.folders:
-            if office not in self._locks:
-                self._locks[office] = [_Lock(folder, self.file(f"{office}.lock")) for folder in self.folders]
-            if _taken(self._locks[office]):
-                self._held.add(office)
+        if office not in self._held and self.folders and _taken(self._locks_of(office)):
+            self._held.add(office)
         return office in self._held
+
+    def _locks_of(self, office: str) -> list[_Lock]:
+        if office not in self._locks:
+            self._locks[office] = [_Lock(folder, self.file(f"{office}.lock")) for folder in self.folders]
+        return self._locks[office]
+
+    def share(self, name: str) -> None:
+        """Be one of those that have something together."""
+        for lock in self._locks_of(name):
+            with contextlib.suppress(OSError):
+                lock.take(shared=True)
+
+    def shared(self, name: str) -> bool:
+        """Whether any other process has it; this one has it no more."""
+        for lock in self._locks_of(name):
+            with contextlib.suppress(OSError):
+                free = lock.take()
+                lock.let_go()
+                if not free:
+                    return True
+        return False
 
     def give_up(self, office: str) -> None:
         """Let others have it."""
@@ -148,14 +165,13 @@ class Offices:
                 if not all(lock.stands for lock in locks):
                     self.give_up(office)
 
-    def abandon(self) -> None:
-        """Close everything: give up every office and be none of the job's any more; a forked child's parent keeps all."""
-        members, self._members = self._members, []
+    def leave(self) -> None:
+        """Give up every office, and be none of the job's any more."""
         for office in tuple(self._locks):
             self.give_up(office)
-        for descriptor in members:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        members, self._members = self._members, []
+        for file in members:
+            file.close()
 
     def file(self, what: str) -> str:
         """The name of one of the job's files in each of its folders."""
@@ -182,28 +198,27 @@ def _taken(locks: Sequence[_Lock]) -> bool:
     return False
 
 
-def _locked(descriptor: int) -> bool:
-    """Take the lock of an open file, unless somebody has it."""
-    if fcntl is None:
-        return False
+@contextlib.contextmanager
+def _gate(folder: Folder, job: str, patience: float = _GATE_PATIENCE) -> Iterator[bool]:
+    """Be the only one of a job that joins or removes; gives whether it is.
+
+    Who has it may have been stopped: then one joins all the same, and removes nothing.
+    """
+    gate = Kept(folder, f"{job}.gate")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _share(descriptor: int) -> None:
-    """Have the lock of an open file together with others; or not: then somebody is about to have it so, too."""
-    if fcntl is not None:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        deadline = time.monotonic() + patience
+        while not (passed := gate.lock()) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        yield passed
+    finally:
+        gate.close()
 
 
 def _clear(folder: Folder, job: str) -> None:
     """Remove what an earlier run has left that counts: where its counters stood, and that its local rank 0 was there."""
     for name in folder.names():
-        if name.startswith(f"{job}.") and name.endswith((".totals", ".first")):
+        left = name.startswith(f"{job}.") and name.endswith((".totals", ".first"))
+        if left or name.startswith(f".{job}."):  # the latter was never finished
             folder.remove(name)
 
 
@@ -220,12 +235,10 @@ def _forgotten(folder: Folder) -> Iterator[str]:
 
 def _remove(folder: Folder, job: str) -> None:
     """Remove every file of a job that nobody is of any more."""
-    with contextlib.suppress(OSError):
-        members = folder.open_file(f"{job}.members")
-        try:
-            if _locked(members):
-                for name in folder.names():
-                    if name.startswith(f"{job}."):
-                        folder.remove(name)
-        finally:
-            os.close(members)
+    with contextlib.suppress(OSError), _gate(folder, job, patience=0.0) as passed:
+        members = Kept(folder, f"{job}.members")
+        if passed and members.lock():
+            for name in folder.names():
+                if name.startswith((f"{job}.", f".{job}.")):
+                    folder.remove(name)
+        members.close()

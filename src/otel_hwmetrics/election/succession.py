@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from otel_hwmetrics.catalog import gpu
+from otel_hwmetrics.election.files import Kept
 from otel_hwmetrics.folders import Folder
 from otel_hwmetrics.model import Series
 
@@ -58,29 +60,43 @@ _Seen = tuple[tuple[float, float], ...]
 """The last readings of a counter that another process tells of: total and time, two at most."""
 
 
+class Ledger:
+    """What a process adds to its counters, to go on from what others have exported; for its whole life.
+
+    The SDK's streams go on through `uninstrument` and `instrument`, and so does this. Written by one thread at a time.
+
+    Attributes:
+        more: What is to be added to the total of a series.
+        told: Where a series stood when this process told of it last, of those that it tells of no more.
+    """
+
+    def __init__(self) -> None:
+        self.more: dict[Series, float] = {}
+        self.told: dict[Series, float] = {}
+
+
 class Books:
-    """The counters of one office, as this process reads them. Used by one thread, but for ``more``.
+    """The counters of one office, as this process reads them. Used by one thread at a time.
 
     Args:
         folders: Where a holder leaves them; in each of them, since a successor may share any.
         name: Of the file.
+        ledger: Of the process.
         anew: Begin to count anew, rather than to go on from what the last holder exported.
-
-    Attributes:
-        more: What is to be added to the total of a series, to go on from where the last holder stood.
     """
 
-    def __init__(self, folders: Sequence[Folder], name: str, *, anew: bool = False) -> None:
-        self.more: dict[Series, float] = {}
+    def __init__(self, folders: Sequence[Folder], name: str, ledger: Ledger, *, anew: bool = False) -> None:
         self._folders = folders
         self._name = name
+        self._ledger = ledger
         self._anew = anew
         self._series: list[Series] = []
         self._counts: list[Count] = []
         self._seen: list[_Seen] = []
         self._left: dict[str, Entry] = {}
+        self._kept: tuple[list[Series], list[float]] | None = None  # what was told last, while this process tells
         self._written: list[Series] = []
-        self._descriptors: list[int] = []
+        self._files: list[Kept] = []
         self._offset = 0
 
     def of(self, counters: Sequence[tuple[Series, Count]]) -> None:
@@ -92,6 +108,7 @@ class Books:
 
     def remember(self) -> None:
         """See how far they have come, while another process has the office."""
+        self.lose()
         seen = self._seen
         for number, count in enumerate(self._counts):
             last = seen[number]
@@ -100,7 +117,16 @@ class Books:
 
     def inherit(self) -> None:
         """The office is this process's now: read what its last holder has left."""
+        self.lose()
         self._left = left_by(self._folders, self._name)
+
+    def lose(self) -> None:
+        """The office is this process's no more: note how far it has told."""
+        if self._kept is not None:
+            series, numbers = self._kept
+            self._ledger.told.update(zip(series, numbers[1::4], strict=True))
+            self._kept = None
+            self.close()
 
     def keep(self) -> None:
         """Go on from where the last holder stood, and leave where that is now.
@@ -110,23 +136,24 @@ class Books:
         if self._left:
             for number, series in enumerate(self._series):
                 self._go_on(series, self._counts[number], number)
-        more = self.more.get
+        more = self._ledger.more.get
         numbers: list[float] = []
         for series, count in zip(self._series, self._counts, strict=True):
             numbers += (count.raw, count.total + more(series, 0.0), count.at, 0.0)
+        self._kept = self._series, numbers
         entries = struct.pack(f"<{len(numbers)}d", *numbers)
         if self._series is not self._written:
             self._begin(entries)
-        for descriptor in self._descriptors:
-            with contextlib.suppress(OSError):
-                os.pwrite(descriptor, entries, self._offset)
+        for file in self._files:
+            file.write(entries, self._offset)
 
     def _go_on(self, series: Series, now: Count, number: int) -> None:
         """Find what is to be added to one counter, from now on.
 
         What the kernel counts is one count for all, so its growth since is the difference; one that has fallen was set
         back. What a driver counts, each process makes endless, or from a level, for itself: its growth is what this process
-        has seen grow since; until it has read it since, the total stays where it was.
+        has seen grow since; until it has read it since, the total stays where it was. What this process has told itself, it
+        does not take back.
         """
         name = key(series)
         left = self._left.get(name)
@@ -141,7 +168,11 @@ class Books:
             known = False
         if series.metric.integer:
             grown = round(grown)
-        self.more[series] = (0.0 if self._anew else left.total) + grown - now.total
+        told = self._ledger.told.get(series)
+        begins = 0.0 if self._anew else left.total
+        if told is not None:
+            begins = told if self._anew else max(told, begins)
+        self._ledger.more[series] = begins + grown - now.total
         if known:
             del self._left[name]
 
@@ -154,31 +185,40 @@ class Books:
             with contextlib.suppress(OSError):
                 with folder.new(self._name) as file:
                     file.write(_HEAD.pack(_MAGIC, len(names)) + names + entries)
-                self._descriptors.append(folder.open_file(self._name))
+                self._files.append(Kept(folder, self._name))
         self._written, self._offset = self._series, _HEAD.size + len(names)
 
     def close(self) -> None:
-        """Write no more; in a forked child, the parent still does."""
-        descriptors, self._descriptors, self._written = self._descriptors, [], []
-        for descriptor in descriptors:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        """Write no more."""
+        files, self._files, self._written = self._files, [], []
+        for file in files:
+            file.close()
 
 
 def left_by(folders: Iterable[Folder], name: str) -> dict[str, Entry]:
-    """What the last holder has left: where each series stood, by its `key`; empty for nothing."""
-    for folder in folders:
-        with contextlib.suppress(OSError, ValueError, TypeError, struct.error):
-            descriptor = folder.open_file(name)
-            try:
-                content = os.pread(descriptor, _LARGEST, 0)
-            finally:
-                os.close(descriptor)
-            magic, length = _HEAD.unpack_from(content)
-            if magic == _MAGIC:
-                names = json.loads(content[_HEAD.size : _HEAD.size + length])
-                entries = [Entry(*numbers) for numbers in _ENTRY.iter_unpack(content[_HEAD.size + length :])]
-                return dict(zip(map(_text, names), entries, strict=True))
+    """What the last holder has left: where each series stood, by its `key`; empty for nothing.
+
+    Holders may not have shared all folders with each other: of several files the newest counts.
+    """
+    return max((_read(folder, name) for folder in folders), key=_newest, default={})
+
+
+def _newest(entries: Mapping[str, Entry]) -> float:
+    return max((entry.at for entry in entries.values()), default=-math.inf)
+
+
+def _read(folder: Folder, name: str) -> dict[str, Entry]:
+    with contextlib.suppress(OSError, ValueError, TypeError, struct.error):
+        descriptor = folder.open_file(name)
+        try:
+            content = os.pread(descriptor, _LARGEST, 0)
+        finally:
+            os.close(descriptor)
+        magic, length = _HEAD.unpack_from(content)
+        if magic == _MAGIC:
+            names = json.loads(content[_HEAD.size : _HEAD.size + length])
+            entries = [Entry(*numbers) for numbers in _ENTRY.iter_unpack(content[_HEAD.size + length :])]
+            return dict(zip(map(_text, names), entries, strict=True))
     return {}
 
 

@@ -106,16 +106,21 @@ class Folder:
         return descriptor
 
     def leads_to(self, name: str, descriptor: int) -> bool:
-        """Whether a name still leads to the file that `open_file` opened. Never raises `OSError`.
+        """Whether a name still leads to the file that `open_file` opened, as far as can be told. Never raises `OSError`.
 
         It does not where somebody has cleaned up in the meantime: systemd removes a user's runtime folder, and what is
         theirs in /dev/shm, when their last session ends (``RemoveIPC=``, logind.conf(5)), though jobs go on.
-        A lock on such a file keeps nobody out, since the next one makes another.
+        A lock on such a file keeps nobody out, since the next one makes another. Where it cannot be told, as without a
+        descriptor to spare, it is taken to be where it was.
         """
-        with contextlib.suppress(OSError), self._open() as folder:
-            found = os.stat(self._from(folder, name), dir_fd=folder, follow_symlinks=False)
+        try:
+            with self._open() as folder:
+                found = os.stat(self._from(folder, name), dir_fd=folder, follow_symlinks=False)
             return os.path.samestat(found, os.fstat(descriptor))
-        return False
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
 
     def names(self) -> list[str]:
         """The names of what is in it; empty where that cannot be told."""
