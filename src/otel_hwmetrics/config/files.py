@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ LARGEST: Final = 2**20
 MOST_DOTS: Final = 1000
 """In one line: the standard library's parser takes a minute for a key of a hundred thousand parts."""
 
-_NAMES_A_FILE: Final = re.compile(r"[?&](?:template|keyfile|subfile)=", re.IGNORECASE)
+_OF_FILES: Final = frozenset({"template", "keyfile", "subfile", "pgppub", "pgpprv", "pgpkey"})
 """Parameters of Apprise's addresses by which a file of this machine is read, and with some of them sent."""
 
 
@@ -43,15 +43,23 @@ def read_file(named: Path | None, directory: Path, errors: list[ConfigError]) ->
         errors: Gets what is wrong.
     """
     if named is not None:
-        return str(named), _table_in(named, errors)
+        try:
+            return str(named), _table_in(named, _named(named), errors)
+        except OSError as error:
+            errors.append(_unreadable(named, error))
+            return str(named), {}
     for name in NAMES:
         path = directory / name
         if not os.path.isfile(path):  # Path.is_file raises where the directory may not be entered
             continue
-        if why := _not_taken(path):
+        try:
+            raw = _found(path)
+        except OSError as error:
+            # No error of the configuration: whoever may put a file here would keep the job from its beginning.
+            why = error.strerror or str(error)
             _logger.warning("%s is not read: %s. To have it read all the same, name it in %s.", path, why, _NAMED_IN)
             continue
-        table = _harmless(_table_in(path, errors), path, errors)
+        table = _harmless(_table_in(path, raw, errors), path, errors)
         if table or name != "pyproject.toml":
             return str(path), table
     return "", {}
@@ -60,42 +68,64 @@ def read_file(named: Path | None, directory: Path, errors: list[ConfigError]) ->
 _NAMED_IN: Final = "OTEL_PYTHON_HWMETRICS_CONFIG_FILE"
 
 
-def _not_taken(path: Path) -> str:
-    """Why a file that was found is not taken; empty if it is, or says nothing of us, or there are no owners here."""
-    if not hasattr(os, "geteuid"):
-        return ""
-    try:
-        link, file, directory = os.lstat(path), os.stat(path), os.stat(path.parent)
-        if path.name == "pyproject.toml" and not _speaks_of_us(_bytes(path)):
-            return ""
-    except OSError:
-        return ""  # as will be told when it is read
-    trusted = {os.geteuid(), 0, directory.st_uid}
-    if not {link.st_uid, file.st_uid} <= trusted:
-        return "it belongs to another user"
-    return "everybody may write to it" if file.st_mode & stat.S_IWOTH else ""
+def _found(path: Path) -> bytes:
+    """What is in a file that was found; nothing, be it whose it may, in a project's that says nothing of us.
+
+    It is opened once and read once: what is judged is what is read, though others may rename files in the directory and
+    write to theirs. Nor is a pipe waited at that somebody has put in its place.
+
+    Raises:
+        OSError: It cannot be read, or is not taken; it says why.
+    """
+    with open(path, "rb", opener=_at_once) as file:
+        link, found, directory = os.lstat(path), os.fstat(file.fileno()), os.stat(path.parent)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError("it is no file")
+        raw = file.read(LARGEST + 1)
+    if hasattr(os, "geteuid") and (_speaks_of_us(raw) or path.name != "pyproject.toml"):
+        trusted = {os.geteuid(), 0, directory.st_uid}
+        if not {link.st_uid, found.st_uid} <= trusted:
+            raise PermissionError("it belongs to another user")
+        if found.st_mode & stat.S_IWOTH:
+            raise PermissionError("everybody may write to it")
+        if not (stat.S_ISLNK(link.st_mode) or os.path.samestat(link, found)):
+            raise PermissionError("somebody has just put another in its place")
+    return raw
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
 def _harmless(table: dict[str, Any], path: Path, errors: list[ConfigError]) -> dict[str, Any]:
     """The options without addresses by which files of this machine would be read: that is for whoever runs the job."""
     addresses = table.get("notify")
     each = addresses if isinstance(addresses, list) else [addresses]
-    if not any(isinstance(address, str) and _NAMES_A_FILE.search(address) for address in each):
+    if not any(isinstance(address, str) and not _OF_FILES.isdisjoint(_parameters(address)) for address in each):
         return table
     errors.append(
         ConfigError(
-            f"option 'notify' has addresses that name files (template=, keyfile=, subfile=), which {path} may not; it takes "
-            f"them from an argument, from the environment and from a file that is named in {_NAMED_IN}"
+            f"option 'notify' has addresses that name files (template=, keyfile=, pgpprv= …), which {path} may not; it "
+            f"takes them from an argument, from the environment and from a file that is named in {_NAMED_IN}"
         )
     )
     return {name: value for name, value in table.items() if name != "notify"}
+
+
+def _parameters(address: str) -> Iterator[str]:
+    """The names of an address's parameters as Apprise reads them: parted by ``&`` or ``;``, decoded, in small letters."""
+    import urllib.parse
+
+    for part in re.split("[?&;]", address)[1:]:
+        yield urllib.parse.unquote(part.partition("=")[0].replace("+", " ")).strip().lower()
 
 
 def _speaks_of_us(raw: bytes) -> bool:
     return b"hwmetrics" in raw
 
 
-def _bytes(path: Path) -> bytes:
+def _named(path: Path) -> bytes:
+    """What is in a file that was named, which may be a pipe."""
     with open(path, "rb") as file:
         return file.read(LARGEST + 1)
 
@@ -113,14 +143,17 @@ def _parsed(raw: bytes) -> dict[str, Any]:
     return content
 
 
-def _table_in(path: Path, errors: list[ConfigError]) -> dict[str, Any]:
+def _unreadable(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"configuration file {path} cannot be read: {error}")
+
+
+def _table_in(path: Path, raw: bytes, errors: list[ConfigError]) -> dict[str, Any]:
+    if path.name == "pyproject.toml" and not _speaks_of_us(raw):
+        return {}  # be it broken: it is not ours to complain of
     try:
-        raw = _bytes(path)
-        if path.name == "pyproject.toml" and not _speaks_of_us(raw):
-            return {}  # be it broken: it is not ours to complain of
         content: Mapping[str, Any] = _parsed(raw)
-    except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-        errors.append(ConfigError(f"configuration file {path} cannot be read: {error}"))
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        errors.append(_unreadable(path, error))
         return {}
     if path.name == "pyproject.toml":
         tool = content.get("tool", {})
