@@ -31,6 +31,7 @@ from faults.gpus import (
     settle,
     shown,
     the_host_goes_on,
+    warned,
 )
 from faults.training import Job
 from otel_hwmetrics.testing import FakeMig, FakeNvml
@@ -181,7 +182,7 @@ def no_driver(outcome: Outcome) -> None:
     the_host_goes_on(outcome)
     assert outcome.words.count("No readings from nvidia") == 1
     assert "libnvidia-ml" in outcome.words or "NVML does not start" in outcome.words
-    assert "WARNING" not in outcome.words
+    assert not warned(outcome)
     assert not of_nvidia(outcome, "hwmetrics.source.up")
 
 
@@ -197,7 +198,7 @@ def what_it_has(outcome: Outcome) -> None:
     } <= outcome.last.keys()
     assert "hwmetrics.gpu.sm.activity" not in outcome.points
     assert not lost(outcome)
-    assert "WARNING" not in outcome.words
+    assert not warned(outcome)
 
 
 @contextmanager

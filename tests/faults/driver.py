@@ -223,7 +223,6 @@ def it_ended(outcome: Outcome) -> None:
     """It did not wait for the driver."""
     the_host_goes_on(outcome)
     assert outcome.last["hw.gpu.utilization"]
-    assert "Traceback" not in outcome.words
 
 
 CASES = (

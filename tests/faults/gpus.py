@@ -34,8 +34,9 @@ QUIET: Final = "the quiet is over"
 WALKED: Final = {"sources": ("system", "nvidia")}
 """Options of a job in which the machine is looked at for the sake of its GPUs alone."""
 
-SCRIPTED: Final = 2.0
-"""Seconds that may be added by us and by the scripted driver, which the job without us has not to load."""
+SCRIPTED: Final = 4.0
+"""Seconds that may be added by us, by all the looks and exports that a case asks for, and by the scripted driver, which the job
+without us has not to load."""
 
 LOOKED: Final = (
     *("nvmlDeviceGetBAR1MemoryInfo", "nvmlDeviceGetClockInfo", "nvmlDeviceGetComputeRunningProcesses_v3"),
@@ -293,14 +294,17 @@ def _is(name: str, value: float, true: float | None) -> bool:
     if true is None or name in BELOW_ZERO:
         return true is not None and -1 <= value <= true
     if isinstance(ROWS[name].derivation, Rate | Ratio):
-        # A counter that began again, and again, may have got further by the second time: some growth is missed then.
-        return 0 <= value <= 1.05 * true
+        # A counter that began again, and again, may have got further by the second time: some growth is missed then. And
+        # looks here are a tenth of a second apart, of which a busy machine takes a part between a call and its time.
+        return 0 <= value <= 3 * true
     return abs(value - true) <= 0.05 * abs(true) + 0.01
 
 
 def everything_is_back(outcome: Outcome) -> None:
-    """All that was told before the first mark is told again in the end."""
-    last = next(_gpu_points(line) for line in reversed(outcome.lines) if line.get("points"))
+    """All that was told before the first mark is told again after the last: not by each export, for one may be too short."""
+    last: dict[Key, float] = {}
+    for line in outcome.lines:
+        last = {} if "mark" in line else last | _gpu_points(line)
     assert last.keys() >= truth(outcome).keys(), truth(outcome).keys() - last.keys()
 
 
@@ -310,13 +314,19 @@ def the_host_goes_on(outcome: Outcome) -> None:
     assert any(told), outcome.words
     assert all(told[told.index(True) :])
     assert "hwmetrics.internal.errors" not in outcome.points, outcome.points["hwmetrics.internal.errors"]
-    assert "Traceback" not in outcome.words, outcome.words
+    # The SDK's own traces are there where a collection took it longer than the time between two.
+    assert "otel_hwmetrics failed" not in outcome.words, outcome.words
 
 
 def _full(outcome: Outcome) -> list[dict[str, Any]]:
     full = [line for line in outcome.lines if line.get("points")]
     assert full, outcome.words
     return full
+
+
+def warned(outcome: Outcome) -> list[str]:
+    """The lines that we have logged at WARNING."""
+    return [line for line in outcome.words.splitlines() if line.startswith("otel_hwmetrics") and " WARNING " in line]
 
 
 def of_nvidia(outcome: Outcome, metric: str) -> list[float]:
