@@ -171,7 +171,14 @@ def instrumented_anew(job: Job) -> Iterator[None]:
             return 0 if snapshot is None else len({reading.metric.name for reading in snapshot})
 
     gave: list[object] = []
-    job.on_step.append(lambda number: gave.append(child(rank)) if number == 2 * EVERY else None)
+
+    def fork_once(number: int) -> None:
+        if number == EVERY:
+            began = time.monotonic()
+            gave.append(child(rank))
+            job.told.line(waited=time.monotonic() - began)  # for what the rank does, which is the job's own wish
+
+    job.on_step.append(fork_once)
     yield
     job.told.line(gave=gave)
 
