@@ -262,17 +262,31 @@ class Snapshot:
 
     Counters are totals, up-down counters are current, gauges are means over the window, rates are differences over
     it. What could not be read is not there.
+
+    Args:
+        readings: All of them.
+        window: The time that they speak of.
+        time_unix_nano: Its end by the wall clock.
+        kept: When those metrics were read, by name, whose source has a slower cadence than samples: the same moment again
+            means that they are told again. In seconds of the monotonic clock.
     """
 
-    __slots__ = ("_by_metric", "time_unix_nano", "window")
+    __slots__ = ("_by_metric", "kept", "time_unix_nano", "window")
 
-    def __init__(self, readings: Iterable[Reading], window: Window, time_unix_nano: int) -> None:
+    def __init__(
+        self,
+        readings: Iterable[Reading],
+        window: Window,
+        time_unix_nano: int,
+        kept: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         by_metric: dict[str, list[Reading]] = {}
         for reading in readings:
             by_metric.setdefault(reading.metric.name, []).append(reading)
         self._by_metric = by_metric
         self.window = window
         self.time_unix_nano = time_unix_nano
+        self.kept = kept
 
     def of(self, metric: Metric) -> tuple[Reading, ...]:
         """Every reading of one metric; empty when there is none."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from types import SimpleNamespace
@@ -13,14 +13,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from otel_hwmetrics.alerts.conditions import Finding, Level, Totals, Watcher
+from otel_hwmetrics.alerts.conditions import Finding, Highest, Level, Totals, Watcher
 from otel_hwmetrics.alerts.engine import Engine
 from otel_hwmetrics.alerts.instance import BLIND_AFTER
 from otel_hwmetrics.alerts.rule import Rule, Severity, Side, State
 from otel_hwmetrics.alerts.subjects import MOST_SUBJECTS
 from otel_hwmetrics.alerts.transition import Transition
 from otel_hwmetrics.catalog import gpu, gpu_health, own, training
-from otel_hwmetrics.model import Attribute, Reading, Series, Snapshot, Window
+from otel_hwmetrics.model import Attribute, Metric, Reading, Series, Snapshot, Window
 
 Value = float | None
 
@@ -329,6 +329,39 @@ def test_a_long_window_is_no_evidence_for_a_short_for() -> None:
         [step.state for step in engine.evaluate(Snapshot([reading], Window(at - 60, at), 0))] for at in (60.0, 120.0)
     ]
     assert states == [[State.PENDING], [State.FIRING]]
+
+
+def slowed(of: Rule, *rows: tuple[Mapping[Metric, float], float]) -> list[tuple[int, State]]:
+    """Give one look a second: when each metric was read, of a source with a slower cadence, and the value of all."""
+    engine, steps = Engine([of]), []
+    for at, (read, value) in enumerate(rows):
+        readings = [
+            Reading(Series(metric, {gpu.HW_ID: "0"}), value, at) for metric in (gpu.UTILIZATION, gpu.MEMORY_UTILIZATION)
+        ]
+        kept = {metric.name: when for metric, when in read.items()}
+        steps += [(at, step.state) for step in engine.evaluate(Snapshot(readings, Window(at - 1, at), 0, kept))]
+    return [(at, state) for at, state in steps if state is not State.INACTIVE]
+
+
+def test_what_is_told_again_is_no_evidence() -> None:
+    """Neither for so many looks, nor that it lasts, nor that it is over: a reading that is new is."""
+    often = rule(for_seconds=2.0, samples=3, keep_firing_seconds=2.0)
+    rows = [({gpu.UTILIZATION: at // 4 * 4.0}, 90.0 if at < 12 else 70.0) for at in range(20)]
+    assert slowed(often, *rows) == [(0, State.PENDING), (8, State.FIRING), (16, State.RESOLVED)]
+    assert slowed(rule(for_seconds=2.0), *rows) == [(0, State.PENDING), (4, State.FIRING), (12, State.RESOLVED)]
+    other = [({gpu.TEMPERATURE: 0.0}, value) for _, value in rows]
+    assert slowed(rule(for_seconds=2.0), *other)[:2] == [(0, State.PENDING), (2, State.FIRING)], (
+        "judged by another rule"
+    )
+
+
+def test_of_several_metrics_each_is_to_be_read_anew() -> None:
+    """A spike of the one is told again while the other is read at every look; two that are slow at other times count, too."""
+    several = replace(rule(for_seconds=2.0), condition=Highest((Level(gpu.UTILIZATION), Level(gpu.MEMORY_UTILIZATION))))
+    one = [({gpu.UTILIZATION: at // 4 * 4.0}, 90.0) for at in range(9)]
+    assert slowed(several, *one) == [(0, State.PENDING), (4, State.FIRING)]
+    both = [({gpu.UTILIZATION: at // 4 * 4, gpu.MEMORY_UTILIZATION: (at - 2) // 4 * 4 + 2}, 90.0) for at in range(9)]
+    assert slowed(several, *both) == [(0, State.PENDING), (4, State.FIRING)]
 
 
 def test_while_the_job_is_stopped_nothing_lasts() -> None:

@@ -16,6 +16,7 @@ from otel_hwmetrics._guard import guard
 from otel_hwmetrics.alerts.adaptive import watcher_of
 from otel_hwmetrics.alerts.conditions import Finding, Totals, Watcher
 from otel_hwmetrics.alerts.instance import Instance, Moment
+from otel_hwmetrics.alerts.judged import judged_by
 from otel_hwmetrics.alerts.rule import Rule, State
 from otel_hwmetrics.alerts.subjects import HOST, MOST_SUBJECTS, Subject
 from otel_hwmetrics.alerts.tally import Tally
@@ -36,12 +37,13 @@ _NO_TOTALS: Totals = MappingProxyType({})
 class _Seat:
     """A rule at work: who looks for it, and how it stands on each subject."""
 
-    __slots__ = ("instances", "judging", "rule", "watcher")
+    __slots__ = ("instances", "judging", "metrics", "rule", "watcher")
 
     def __init__(self, rule: Rule, watcher: Watcher) -> None:
         self.rule = rule
         self.watcher = watcher
         self.instances: dict[str, Instance] = {}
+        self.metrics = frozenset(metric.name for metric in judged_by(rule))
         self.judging = guard(f"judging the rule {rule.name}")  # a fault in one takes nothing from the others
 
     def fires_on(self, subject: Subject) -> bool:
@@ -97,6 +99,8 @@ class Engine:
         if not findings and not seat.instances:  # no such device here: most rules, on most machines
             return
         self._meet(seat, findings, moment.now)
+        if snapshot.kept and not snapshot.kept.keys().isdisjoint(seat.metrics):
+            moment = moment._replace(read=min(at for name, at in snapshot.kept.items() if name in seat.metrics))
         for instance in seat.instances.values():
             finding = findings.get(instance.subject)
             if instance.rests(finding):

@@ -9,12 +9,16 @@ a sample that came without its GPU is none, against it neither. A gap longer tha
 says for how long it has been over stands still likewise; and both do over a time in which nobody looked, since the
 machine slept or the job was stopped.
 
+What is told again, of a source that is read less often than samples are taken, is no evidence either: a spike of one
+second that is told for eight did not last for five. The clocks run, but only what was read since makes it fire, or be over.
+
 What is found while a rule is silenced, or of a subject that is new, is no evidence that it holds; that it does not
 hold is seen at any time.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -38,6 +42,7 @@ class Moment(NamedTuple):
         stopped: Whether that is far longer than usual: nobody can say what was in between.
         silent: Whether it is silenced by a phase of the training.
         inhibitor: The rule that silences it; empty for none.
+        read: When the oldest of that was read which it is judged by, where sources are read less often than looked for.
     """
 
     now: float
@@ -45,6 +50,7 @@ class Moment(NamedTuple):
     stopped: bool = False
     silent: bool = False
     inhibitor: str = ""
+    read: float = math.inf
 
 
 class Step(NamedTuple):
@@ -77,6 +83,7 @@ class Instance:
         "_born",
         "_clear_since",
         "_cool_until",
+        "_counted",
         "_seen",
         "_since",
         "_unread",
@@ -98,6 +105,7 @@ class Instance:
         self._born = now
         self._since = 0.0  # pending: now, less the evidence; firing: when it began
         self._seen = now  # when there was evidence last
+        self._counted = -math.inf  # when a look counted last: what was read by then counts no more
         self._unread = False  # whether the last look gave none
         self._blind_told = False
         self._clear_since: float | None = None
@@ -138,8 +146,10 @@ class Instance:
         else:
             self._since += self._unseen(moment)
         self._seen, self._unread = now, False
-        self.looks += 1
         self.peak = rule.worse(self.peak, finding.value)
+        if self.looks and not self._counts(moment):
+            return
+        self.looks, self._counted = self.looks + 1, now
         lasted = _lasted(now - self._since, rule.for_seconds, moment)
         if lasted and self.looks >= rule.samples and now >= self._cool_until:
             evidence, self._since = now - self._since, now
@@ -162,9 +172,19 @@ class Instance:
                 self._clear_since = None
                 self.peak = rule.worse(self.peak, finding.value)
                 return
-            self._clear_since = now if self._clear_since is None else self._clear_since + unseen
+            if self._clear_since is None:
+                self._clear_since = now
+            else:
+                self._clear_since += unseen
+                if not self._counts(moment):
+                    return
+            self._counted = now
             if _lasted(now - self._clear_since, rule.keep_firing_seconds, moment):
                 yield self._resolve(now)
+
+    def _counts(self, moment: Moment) -> bool:
+        """Whether everything that it is judged by was read since a look counted last."""
+        return moment.read > self._counted
 
     def _unseen(self, moment: Moment) -> float:
         """Seconds since there was evidence last, if they are more than one look's."""

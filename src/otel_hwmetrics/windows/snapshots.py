@@ -4,17 +4,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from otel_hwmetrics.model import Kind, Metric, Rate, Ratio, Reading, Series, Share, Snapshot, Window
 from otel_hwmetrics.windows.samples import DERIVED, SHORTEST, Point, Sample, siblings
 
 
-def between(earlier: Sample | None, later: Sample) -> Snapshot:
+def between(earlier: Sample | None, later: Sample, kept: Mapping[str, float] = MappingProxyType({})) -> Snapshot:
     """What the window between two samples was like.
 
     With no earlier sample, or one less than `SHORTEST` before, totals and levels are told; rates and shares are absent.
+
+    Args:
+        earlier: The one where it begins.
+        later: The one where it ends.
+        kept: As in `Snapshot`.
     """
-    return _Difference(earlier, later)
+    return _Difference(earlier, later, kept)
 
 
 class _Difference(Snapshot):
@@ -22,8 +28,9 @@ class _Difference(Snapshot):
 
     __slots__ = ("_earlier", "_groups", "_known", "_later")
 
-    def __init__(self, earlier: Sample | None, later: Sample) -> None:
-        super().__init__((), Window(earlier.at if earlier is not None else later.at, later.at), later.time_unix_nano)
+    def __init__(self, earlier: Sample | None, later: Sample, kept: Mapping[str, float]) -> None:
+        window = Window(earlier.at if earlier is not None else later.at, later.at)
+        super().__init__((), window, later.time_unix_nano, kept)
         self._earlier = earlier
         self._later = later
         self._groups: dict[str, list[Series]] | None = None
