@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import shlex
 import string
 import time
@@ -19,7 +20,9 @@ from otel_hwmetrics import redaction
 from otel_hwmetrics.alerts.builtin import RULES
 from otel_hwmetrics.catalog import METRICS
 from otel_hwmetrics.config import OPTIONS
-from otel_hwmetrics.redaction import REDACTED, command_line, is_secret, mapping, text, url
+from otel_hwmetrics.redaction import REDACTED, data, is_secret, place, text, url
+from otel_hwmetrics.sources.linux.mounts import Mount
+from otel_hwmetrics.sources.system.filesystems import Filesystem
 
 SECRET_NAMES = (
     *("password", "DB_PASSWORD", "PGPASSWORD", "passwd", "api_key", "apiKey", "X-Api-Key", "api-key", "WANDB_API_KEY"),
@@ -95,12 +98,23 @@ PLAIN_NAMES = (
         "secondary",
         "keyboard",
     ),
+    *(
+        "prompt_token",
+        "eot_token",
+        "token_dispatcher",
+        "moe_token_dispatcher_type",
+        "token_latency",
+        "token_per_gpu",
+        "token_drop_policy",
+    ),
     *("input_tokens", "token_dropout", "patience", "pattern", "spatial", "compass", "num_pass", "auth_enabled", "path"),
 )
 
 LETTERS = string.ascii_letters + string.digits
 # Marks that may follow a letter in it; what ends a word or an address in one form is left to the forms that take it.
-WORDS = st.text(LETTERS + "_~.-", min_size=6, max_size=40).filter(lambda word: word[0] in LETTERS)
+WORDS = st.text(LETTERS + "_~.-", min_size=6, max_size=40).filter(
+    lambda word: word[0] in LETTERS and re.fullmatch("[0-9.e_~-]+", word) is None  # a number is no secret
+)
 PHRASES = st.text(LETTERS + " \\\"'!$%&()*+,-./:;<=>?@[]^_`{|}~", min_size=8, max_size=60).filter(
     lambda word: word[0] in LETTERS and word[-1] in LETTERS and len(set(word)) > 3
 )
@@ -120,6 +134,10 @@ IN_TEXT: tuple[Callable[[str, str], str], ...] = (
     lambda name, secret: f'client = Client("x", {name}={secret!r}, retries=3)',
     lambda name, secret: f'{name} = """{secret}"""',
     lambda name, secret: f"{name}={secret[:3]}'{secret[3:]}'",
+    lambda name, secret: f"os.environ['{name}'] = '{secret}'; headers[\"{name}\"]='{secret}'",
+    lambda name, secret: f"{name}: |\n  {secret}\n  {secret}\nuser: me",
+    lambda name, secret: f"  {name}:\n    - {secret}\n    - user: {secret}\n  user: me",
+    lambda name, secret: f"Server=h;{name}={secret};",
 )
 """A secret without blanks, behind a name, in a text."""
 
@@ -130,6 +148,13 @@ QUOTED_IN_TEXT: tuple[Callable[[str, str], str], ...] = (
     lambda name, secret: f"KeyError: { ({name: secret})!r}",
     lambda name, secret: shlex.join(["train.py", f"--{name}", secret, "--lr", "0.1"]),
     lambda name, secret: f"{name}={shlex.quote(secret)} python train.py",
+    lambda name, secret: json.dumps({"a": {name: ["x", {"y": secret}]}, "b": [2]}),
+    lambda name, secret: repr({name: {"user": "me", "value": secret}, "b": (2,)}),
+    lambda name, secret: json.dumps({name: [1, secret]}, indent=2),
+    lambda name, secret: json.dumps(json.dumps({"a": 1, name: secret, "b": [2]})),
+    lambda name, secret: json.dumps(json.dumps(json.dumps({name: secret}))),
+    lambda name, secret: f"post(url, {name}=('me', {secret!r}), timeout=3)",
+    lambda name, secret: f"post(url, {name}=Basic('me', {secret!r}), timeout=3)",
 )
 """Any secret, behind a name, quoted in a text."""
 
@@ -153,12 +178,32 @@ BY_ITS_PLACE: tuple[Callable[[str], str], ...] = (
     lambda secret: f"header Bearer {secret}, refused",
     lambda secret: f"Cookie: a=1; session={secret}; b=2",
     lambda secret: f"Authorization: Digest username=x, response={secret}",
+    lambda secret: f'Authorization: Digest username="x", realm="y", response="{secret}"',
+    lambda secret: (
+        f'curl -H \'Authorization: AWS4-HMAC-SHA256 Credential="x", Signature="{secret}"\' https://example.com'
+    ),
+    lambda secret: f'Cookie: a="1"; b={secret}',
+    lambda secret: f"Cookie: 3; b={secret}",
+    lambda secret: f"login as me@example.com:{secret}@smtp.example.com failed",
+    lambda secret: (
+        f"https://me:p#{secret}@example.com/x and https://me:p?{secret}@example.com and https://me:p/{secret}@h"
+    ),
+    lambda secret: f"me:p@{secret}@example.com and //me:{secret}@example.com/x",
+    lambda secret: json.dumps(f"https://me:{secret}@example.com/x").replace("/", "\\/"),
+    lambda secret: f"https://events.pagerduty.com/integration/{secret}/enqueue",
+    lambda secret: f"https://x.environment.api.powerplatform.com/automations/workflows/{secret}/triggers?sig={secret}",
+    lambda secret: f"Max retries exceeded with url: /webhook/{secret} (Caused by x)",
+    lambda secret: f"Max retries exceeded with url: /v1/spaces/A/messages?key={secret} (Caused by x)",
+    lambda secret: f"Max retries exceeded with url: /workflows/{secret}abcdef/triggers/manual?sig={secret}",
+    lambda secret: f"KAGGLE_KEY={secret}; api_tokens=['x', '{secret}']; Pwd={secret}",
+    lambda secret: f"https://example.com/?%74oken={secret}&a[token]={secret}",
     lambda secret: f"-----BEGIN RSA PRIVATE KEY-----\nMIIE\n{secret}\n-----END RSA PRIVATE KEY-----",
     lambda secret: f"-----BEGIN OPENSSH PRIVATE KEY-----\n{secret}",
 )
 """A secret by where it stands."""
 
-ALPHABET = st.text(LETTERS, min_size=24, max_size=40)
+ALPHABET = st.text(LETTERS, min_size=24, max_size=40).filter(lambda key: re.search("[A-Z0-9]", key[:8]) is not None)
+"""As keys are: there is a digit or a capital in each."""
 BY_ITS_FORM: tuple[Callable[[str], str], ...] = (
     *(lambda secret, prefix=prefix: f"{prefix}{secret}" for prefix in ("hf_", "ghp_", "gho_", "github_pat_", "glpat-")),
     *(lambda secret, prefix=prefix: f"{prefix}{secret}" for prefix in ("sk-", "sk-proj-", "sk-ant-api03-", "sk_live_")),
@@ -235,9 +280,9 @@ def test_a_key_does_not_survive_wherever_it_stands(told: Callable[[str], str], s
     name=st.sampled_from(SECRET_NAMES), secret=PHRASES, joined=st.booleans(), dashes=st.sampled_from(("--", "-", ""))
 )
 def test_no_argument_of_a_program_is_a_secret(name: str, secret: str, joined: bool, dashes: str) -> None:  # noqa: FBT001
-    """``--api-key=X``, ``--token X``, ``KEY=VALUE``; the others stay."""
+    """``--api-key=X``, ``--token X``, ``--token -X``, ``KEY=VALUE``; the others stay."""
     arguments = [f"{dashes}{name}={secret}"] if joined or not dashes else [f"{dashes}{name}", secret]
-    told = command_line(["train.py", "--lr", "0.1", *arguments, "--steps", "5"])
+    told = data(["train.py", "--lr", "0.1", *arguments, "--steps", "5"])
     assert not any(secret in each for each in told)
     assert told[:3] == ["train.py", "--lr", "0.1"]
     assert told[-2:] == ["--steps", "5"]
@@ -247,7 +292,7 @@ def test_no_argument_of_a_program_is_a_secret(name: str, secret: str, joined: bo
 @given(secrets=st.dictionaries(st.sampled_from(SECRET_NAMES), PHRASES, max_size=4))
 def test_no_value_of_an_environment_is_a_secret(secrets: dict[str, str]) -> None:
     """Nor of headers; names stay, and what is no secret."""
-    told = mapping({**secrets, "PATH": "/bin", "PIP_INDEX_URL": "https://me:hunter2@example.com/simple"})
+    told = data({**secrets, "PATH": "/bin", "PIP_INDEX_URL": "https://me:hunter2@example.com/simple"})
     assert told == {
         **dict.fromkeys(secrets, REDACTED),
         "PATH": "/bin",
@@ -257,11 +302,13 @@ def test_no_value_of_an_environment_is_a_secret(secrets: dict[str, str]) -> None
 
 def test_data_keeps_its_shape() -> None:
     """Texts in it, and what stands behind secret keys, are redacted; numbers, switches and names stay."""
-    told = redaction.data(
+    told = data(
         {
             "argv": ["--token=hunter2", ("https://me:hunter2@example.com", 5)],
             "headers": {"X-Api-Key": "hunter2", "Accept": "*/*"},
+            "argv too": ["--password", "-hunter2", "--token", "--lr", "0.1"],
             "password": ["hunter2"],
+            "tokens": {"token": 512, "password": 512},
             "token": None,
             "auth": True,
             1: {"a": 1.5, "token=hunter2": "x"},
@@ -270,7 +317,9 @@ def test_data_keeps_its_shape() -> None:
     assert told == {
         "argv": [f"--token={REDACTED}", [f"https://{REDACTED}@example.com", 5]],
         "headers": {"X-Api-Key": REDACTED, "Accept": "*/*"},
+        "argv too": ["--password", REDACTED, "--token", "--lr", "0.1"],
         "password": REDACTED,
+        "tokens": {"token": 512, "password": REDACTED},
         "token": None,
         "auth": True,
         1: {"a": 1.5, f"token={REDACTED}": REDACTED},
@@ -278,7 +327,7 @@ def test_data_keeps_its_shape() -> None:
     deep: list[object] = ["hunter2"]
     for _ in range(5000):
         deep = [deep]
-    assert "hunter2" not in json.dumps(redaction.data(deep))
+    assert "hunter2" not in json.dumps(data(deep))
 
 
 @pytest.mark.parametrize("name", PLAIN_NAMES)
@@ -288,6 +337,43 @@ def test_a_name_that_sounds_like_a_secret_is_none(name: str) -> None:
     for told in IN_TEXT:
         if "?a=1&" not in (line := told(name, "512")) and "/#" not in line:  # there a key is a key
             assert text(line) == line
+
+
+PLACES = (
+    *(
+        "/scratch/hf_home/hub/models--meta-llama",
+        "/mnt/hf-cache/datasets/imagenet",
+        "/mnt/hf-cache/datasets/c4-en-data",
+    ),
+    *("/data/sk-learn/datasets/covtype", "/work/r8_runs/2026-11-28/exp1", "/data/npm_packages/registry/cache-2026"),
+    *(
+        "/data/token=512/sk-abcdefghijklmnop1234",
+        "/run/secrets/hf_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789",
+        "/x/--token y",
+    ),
+    *("10.10.1.1@o2ib:10.10.1.2@o2ib:/scratch", "me@node:/data", "pool/data@snap:1", "nas:/export/password=x"),
+    *("lance://bucket/train", "lance://bucket/test", "s3://bucket/key=5/part-0.parquet", "C:\\data\\secrets: x"),
+)
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_place_keeps_its_name(name: str) -> None:
+    """Mount points, devices, data sets: else the series of two of them would become one."""
+    assert place(name) == name
+
+
+def test_two_file_systems_stay_two() -> None:
+    """With the attributes of each, whatever they are called."""
+    mounts = (Mount("0:31", "/", name, True, "nfs4", f"nas:{name}") for name in PLACES)
+    told = {str(sorted(Filesystem(mount).limit.attributes.items())) for mount in mounts}
+    assert len(told) == len(PLACES)
+
+
+def test_a_place_is_told_without_the_password_in_it() -> None:
+    """Where one is in its address; nothing else of it is left out."""
+    assert place("https://me:hunter2@dav.example.com/data") == f"https://{REDACTED}@dav.example.com/data"
+    assert place("lance://me:hunter2@bucket/train?sig=hunter2") == f"lance://{REDACTED}@bucket/train?sig={REDACTED}"
+    assert place("me:hunter2@nas/data") == f"me:{REDACTED}@nas/data"
 
 
 @pytest.mark.parametrize(
@@ -305,6 +391,14 @@ def test_a_name_that_sounds_like_a_secret_is_none(name: str) -> None:
         "option 'sample_interval' is '1x' (in hwmetrics.toml); it takes 0, or seconds, a number >= 0.2, or as 5m",
         "it takes a list of Apprise addresses (slack://…, mailto://…), or one text of them, separated by spaces",
         "//server/share 10.1.1.1:/export /dev/nvme0n1p2 overlay",
+        'File "/usr/lib/python3.11/secrets.py", line 12, in token_hex\n  File "/home/me/auth.py", line 4, in auth',
+        "secrets.py:12 /var/run/secrets: mounted /dev/sas0: 3 http://localhost:8080/@me",
+        "--moe-token-dispatcher-type alltoall --token_dispatcher flex eot_token=<|eot|> token_latency=0.1 token_per_gpu=x",
+        "token: 5/512, auth=True cookies: 3 'token': None, {'auth': false} pat=0.3",
+        "gpu:0@node7 worker:12@node5 10:20:30@node1 Basic training1 is done, basic block3",
+        "hf_llama_checkpoint_converter_v2 sk-learn-pipeline-with-scaler sk_train.run.something.else r8_runs_of_last_week_v2",
+        "npm_config_registry_for_tests_x pypi-simple-index-client-library lin_api_linear_api_backend_module dapi_config",
+        *(f"read {path} again" for path in PLACES[:6]),
     ],
 )
 def test_what_has_no_secret_stays_as_it_is(plain: str) -> None:
@@ -326,7 +420,7 @@ def test_words_stay_as_they_are(words: list[str]) -> None:
     """Any, as long as none of them is one of the table's."""
     plain = " ".join(words)
     assert text(plain) == plain
-    assert command_line(words) == words
+    assert data(words) == words
 
 
 @settings(max_examples=150)
@@ -336,8 +430,9 @@ def test_nothing_is_too_odd(odd: str) -> None:
     told = text(odd)
     assert text(told) == told
     assert isinstance(url(odd), str)
-    assert command_line([odd, odd]) == command_line(command_line([odd, odd]))
-    mapping({odd: odd})
+    assert data([odd, odd]) == data(data([odd, odd]))
+    data({odd: odd})
+    place(odd)
 
 
 MILLION = 1_000_000
@@ -367,6 +462,15 @@ LONG: dict[str, str] = {
     "a block of dashes": "-----BEGIN PRIVATE KEY-----" + "-" * MILLION,
     "headers": "authorization: " * (MILLION // 15),
     "secrets": "token=x " * (MILLION // 8),
+    "brackets": "token=[" * (MILLION // 7),
+    "brackets on lines": "token=[\n" * (MILLION // 8),
+    "brackets in brackets": "token=" + "[" * MILLION,
+    "escaped quotes in brackets": 'token=["' + '\\"' * (MILLION // 2),
+    "quotes in quotes": 'token=\\"x\n' * (MILLION // 9),
+    "blocks of lines": "token: |\n  x\n" * (MILLION // 13),
+    "further and further in": "".join(" " * (number % 150) + "token:\n" for number in range(MILLION // 80)),
+    "keys without an end": "sk-" + "a-" * (MILLION // 2),
+    "parameters without an address": "a?token=x&" * (MILLION // 10),
     "names": "".join(f"name{number}=v " for number in range(MILLION // 11)),
 }
 
@@ -383,6 +487,20 @@ def test_it_takes_time_in_proportion(name: str) -> None:
     long = LONG[name]
     tenth = min(seconds(long[: len(long) // 10]) for _ in range(2))
     assert seconds(long) < max(50 * tenth, 0.5)
+
+
+def test_of_a_long_text_the_middle_is_left_out() -> None:
+    """No other thread runs while a pattern is looked for; what is a secret at either end is one, and a key in the middle, too."""
+    lines = "loss is 0.3 and the rest is text, x=1\n" * 30_000
+    key = "-----BEGIN PRIVATE KEY-----\n" + "hunter2\n" * 9000 + "-----END PRIVATE KEY-----\n"
+    told = text(f"token=hunter2\n{lines}{key}token=hunter2\n")
+    assert len(told) < 70_000
+    assert "hunter2" not in told
+    assert "letters are left out" in told
+    assert told.startswith(f"token={REDACTED}\nloss is")
+    assert told.endswith(f"{REDACTED}\ntoken={REDACTED}\n")
+    assert text(told) == told
+    assert "hunter2" not in text("x" * 200_000 + "\ntoken=hunter2")
 
 
 @pytest.fixture
@@ -422,6 +540,29 @@ def test_no_line_of_ours_has_a_secret(written: io.StringIO, caplog: pytest.LogCa
     assert "hunter2" not in repr(record.__dict__)
     assert record.__dict__["exception.type"] == "ValueError"
     assert record.__dict__["exception.stacktrace"] in written.getvalue()
+
+
+class Unspeakable(Exception):
+    """One that cannot be made text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("token=hunter2")
+
+    __repr__ = __str__
+
+
+def test_what_cannot_be_made_text_does_no_harm(written: io.StringIO) -> None:
+    """Logging does not catch what a filter raises: it would end the training, from a thread of its own."""
+    logger = redaction.logger("otel_hwmetrics.of_this_test")
+    logger.warning("Failed: %s", Unspeakable())
+    logger.warning("Failed.", exc_info=Unspeakable())
+    logger.warning("%d", "no number")
+    first, *_, last = written.getvalue().splitlines()
+    assert re.fullmatch(r"what was to be said at test_redaction:\d+ cannot be made text", first)
+    assert first.split(":")[0] == last.split(":")[0]
+    assert "Failed.\n" in written.getvalue()
+    assert "Unspeakable" in written.getvalue()
+    assert "hunter2" not in written.getvalue()
 
 
 def test_a_logger_of_ours_is_one(written: io.StringIO) -> None:

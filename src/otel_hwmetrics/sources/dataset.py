@@ -283,4 +283,4 @@ def _absolute(path: str) -> str:
 
 def _printable(text: str) -> str:
     """Text that any exporter can write: a name that is no UTF-8 with marks in place of its odd bytes; without secrets."""
-    return redaction.text(text.encode(errors="replace").decode())
+    return redaction.place(text.encode(errors="replace").decode())

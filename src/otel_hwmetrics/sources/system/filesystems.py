@@ -232,4 +232,4 @@ def _printable(text: str) -> str:
 
     Without secrets: what is mounted may be an address with a password in it.
     """
-    return redaction.text(text.encode(errors="replace").decode())
+    return redaction.place(text.encode(errors="replace").decode())
