@@ -1040,9 +1040,10 @@ def test_above_its_budget_it_looks_less_often_and_comes_back(
         finally:
             world.sampler.stop(PATIENT)
     said = [record.getMessage() for record in caplog.records]
-    assert "more than its cpu_budget of 5 %. It looks at the machine every 0.4 s from now on" in said[0]
+    assert "more than the 5 % that cpu_budget=0.05 allows. It looks at the machine every 0.4 s from now on" in said[0]
     assert "it comes back to every 0.2 s once that fits" in said[0]
-    assert said[-1] == "otel_hwmetrics fits into its cpu_budget of 5 % again: the machine is looked at every 0.2 s."
+    fits = "otel_hwmetrics fits again into the 5 % that cpu_budget=0.05 allows: the machine is looked at every 0.2 s."
+    assert said[-1] == fits
 
 
 def test_with_fewer_looks_the_last_sample_is_the_present_for_longer() -> None:

@@ -31,7 +31,7 @@ SLOWEST: Final = 32
 """The same as a multiple of the interval that was asked for."""
 HALF: Final = 0.5
 """What a source takes of all looks for it to be slowed alone; and what others (exports, notifications) may take of the
-budget: to look less often makes them no cheaper."""
+budget: to look less often makes them no cheaper. They come in lumps, so it is this part of what two minutes put into it."""
 
 ALL: Final = ""
 """In the place of a source's name: all of them."""
@@ -71,6 +71,7 @@ class Budget:
         self.rests: dict[str, float] = {}
         """Seconds between two looks at each source that is slowed alone, in the order in which they were."""
         self._share = share
+        self._room = 0.0  # for others
         self._asked = interval
         self._most = max(interval, min(MOST, interval * SLOWEST))
         self._full = share * CREDIT
@@ -82,7 +83,15 @@ class Budget:
         # The stretch that is watched: where everything stood when it began, and when it has lasted long enough.
         self._since = self._until = 0.0
         self._before: Mapping[str, float] | None = None
-        self._looks_before = self._other_before = 0.0
+        self._looks_before = self._other_before = self._total_before = 0.0
+        self._past = (0.0, 0.0)  # of the stretch before: what others spent, and its seconds
+
+    def allow(self, share: float) -> None:
+        """Allow another share from now on, as GPUs appear and vanish."""
+        if share != self._share:
+            more = (share - self._share) * CREDIT
+            self._share, self._full = share, share * CREDIT
+            self._credit = min(self._full, self._credit + max(0.0, more))
 
     def charge(self, at: float, looks: float, other: float) -> bool:
         """Book what was spent so far, after a regular look.
@@ -99,7 +108,10 @@ class Budget:
             self._at, self._looks, self._other = at, looks, other
             return True
         seconds = at - self._at
-        spent = looks - self._looks + min(other - self._other, HALF * self._share * seconds)
+        self._room = min(HALF * self._full, self._room + HALF * self._share * seconds)
+        by_others = min(other - self._other, self._room)
+        self._room -= by_others
+        spent = looks - self._looks + by_others
         self._at, self._looks, self._other = at, looks, other
         self._credit += self._share * seconds - spent
         if self._credit > self._full:
@@ -107,11 +119,12 @@ class Budget:
             self._credit = self._full
         return self._credit < 0.0 or at >= self._until
 
-    def decide(self, costs: Mapping[str, float]) -> Change | None:
+    def decide(self, costs: Mapping[str, float], total: float) -> Change | None:
         """Step to a slower or a faster cadence, if that is due. After `charge` has said so.
 
         Args:
-            costs: CPU seconds of looks that each source has taken, all in all.
+            costs: CPU seconds of looks that each source has taken, all in all; those for exports, too.
+            total: Those of all such looks.
         """
         if self._at is None:
             return None
@@ -122,26 +135,31 @@ class Budget:
             looks = self._looks - self._looks_before
             share = (looks + self._other - self._other_before) / seconds
             if self._credit < 0.0:
-                change = self._slower(grown, looks, seconds, share)
+                change = self._slower(grown, looks, total - self._total_before, seconds, share)
                 self._debt = min(self._share * DEBT, self._debt + self._share * STRETCH - self._credit)
                 self._credit = self._share * STRETCH
             elif not self._debt:
                 change = self._faster(grown, looks, seconds, share)
         if change is not None or self._at >= self._until:
-            self._watch(costs)
+            self._watch(costs, total)
         return change
 
-    def _watch(self, costs: Mapping[str, float]) -> None:
+    def _watch(self, costs: Mapping[str, float], total: float) -> None:
         """Begin another stretch."""
+        if self._before is not None:
+            self._past = (self._other - self._other_before, (self._at or 0.0) - self._since)
         slowest = max(self.interval, *self.rests.values(), 0.0)
         self._since = self._at or 0.0
         self._until = self._since + max(STRETCH, LOOKS * slowest)
         self._before, self._looks_before, self._other_before = costs, self._looks, self._other
+        self._total_before = total
 
-    def _slower(self, grown: Mapping[str, float], looks: float, seconds: float, share: float) -> Change | None:
+    def _slower(
+        self, grown: Mapping[str, float], looks: float, total: float, seconds: float, share: float
+    ) -> Change | None:
         dearest = max(grown, key=lambda source: grown[source], default=ALL)
         every = 2.0 * max(self.interval, self.rests.get(dearest, 0.0))
-        if grown.get(dearest, 0.0) > HALF * looks and every <= self._most:
+        if grown.get(dearest, 0.0) > HALF * total and every <= self._most:
             left = dearest not in self.rests
             self.rests[dearest] = every
             return Change(dearest, every, share, left=left)
@@ -158,7 +176,9 @@ class Budget:
 
     def _faster(self, grown: Mapping[str, float], looks: float, seconds: float, share: float) -> Change | None:
         """Come back by a half where that fits: to look twice as often costs twice as much, at most."""
-        other = min((share * seconds) - looks, HALF * self._share * seconds)
+        others, before = self._past
+        others = (others + self._other - self._other_before) * seconds / (before + seconds)  # a lump is not in each
+        other = min(others, HALF * self._share * seconds)
         room = FITS * self._share * seconds - looks - other
         if self.interval > self._asked and looks <= room:
             self.interval /= 2.0

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,16 +20,34 @@ from otel_hwmetrics.threads import Bystanders
 _logger = redaction.logger()
 
 _INTERVAL: Final = Series(own.SAMPLING_INTERVAL)
+PER_GPU: Final = 0.5
+"""What each GPU that is read adds to what we may take, as a part of `cpu_budget`: the promise of one percent is for host and
+process, and each GPU costs up to 0.35 % of a CPU at a sample a second (docs/overhead.md)."""
+QUIET: Final = 3600.0
+"""Seconds between two warnings: a load that comes and goes is told of once an hour, in between at INFO."""
 _SLOWER: Final = (
-    "otel_hwmetrics takes %.2g %% of a CPU, more than its cpu_budget of %.2g %%. %s every %.3g s from now on, and less often "
-    "where that is not enough; it comes back to every %.3g s once that fits. A greater cpu_budget (0 for no limit) or a "
-    "longer sample_interval keeps it steady."
+    "otel_hwmetrics takes %.3g %% of a CPU, more than the %s. %s every %.3g s from now on, and less often where that is not "
+    "enough; it comes back to every %.3g s once that fits. A greater cpu_budget (0 for no limit) or a longer sample_interval "
+    "keeps it steady."
 )
-_EXHAUSTED: Final = (
-    "otel_hwmetrics takes %.2g %% of a CPU, more than its cpu_budget of %.2g %%, and looks as seldom as it may (%s). Fewer "
-    "sources cost less."
-)
-_BACK: Final = "otel_hwmetrics fits into its cpu_budget of %.2g %% again: %s every %.3g s."
+_EXHAUSTED: Final = "otel_hwmetrics takes %.3g %% of a CPU, more than the %s, and looks as seldom as it may (%s). Fewer sources cost less."
+_BACK: Final = "otel_hwmetrics fits again into the %s: %s every %.3g s."
+
+
+def allowed(share: float, gpus: int) -> float:
+    """Of a CPU, that we may take with so many GPUs; 0 for any.
+
+    Args:
+        share: The option ``cpu_budget``.
+        gpus: How many there are readings of.
+    """
+    return share * (1 + PER_GPU * gpus)
+
+
+def in_words(share: float, gpus: int) -> str:
+    """What we may take, for messages."""
+    beside = f" with {gpus} GPU{'s' if gpus > 1 else ''}" if gpus else ""
+    return f"{100 * allowed(share, gpus):.3g} % that cpu_budget={share:g} allows{beside}"
 
 
 class Pace:
@@ -35,7 +55,7 @@ class Pace:
 
     Args:
         runners: Of the sources.
-        share: Of a CPU, that we may take; 0 for any.
+        share: Of a CPU, that we may take, beside what GPUs add to it; 0 for any.
         interval: Seconds between two regular looks, as it was asked for; 0 for none.
     """
 
@@ -54,6 +74,7 @@ class Pace:
         self._exports = 0.0  # what looks for exports took
         self._formatting = 0.0
         self._by_sources = 0.0  # on their threads, so far
+        self._warned_at: dict[bool, float] = {}  # by whether it was exhausted
         self._apply()
 
     @property
@@ -92,11 +113,19 @@ class Pace:
     def step(self) -> None:
         """Slow down or come back after a regular look, if the budget says so."""
         budget, now = self._budget, time.monotonic()
-        if budget is not None and budget.charge(now, self._looks, self._other(now)):
-            change = budget.decide({runner.source.name: runner.cpu_time for runner in self._runners})
+        if budget is None:
+            return
+        budget.allow(allowed(self._share, self._gpus))
+        if budget.charge(now, self._looks, self._other(now)):
+            costs = {runner.source.name: runner.cpu_time for runner in self._runners}
+            change = budget.decide(costs, self._looks + self._exports)
             if change is not None:
                 self._apply()
-                self._say(change)
+                self._say(change, now)
+
+    @property
+    def _gpus(self) -> int:
+        return sum(runner.gpus for runner in self._runners)
 
     def _apply(self) -> None:
         rests = {}
@@ -107,17 +136,21 @@ class Pace:
             runner.stale_after = self.stale_after
             runner.every = rests.get(runner.source.name, 0.0)
 
-    def _say(self, change: Change) -> None:
+    def _say(self, change: Change, now: float) -> None:
+        allows = in_words(self._share, self._gpus)
+        level = logging.INFO
+        if (change.exhausted or change.left) and now - self._warned_at.get(change.exhausted, -math.inf) >= QUIET:
+            self._warned_at[change.exhausted], level = now, logging.WARNING
         who = "It looks at the machine" if change.source == ALL else f"Most of it is for {change.source}, which is read"
         if change.exhausted:
             rests = [(runner.source.name, runner.every) for runner in self._runners if runner.every]
             cadences = ", ".join(f"{name} every {every:.3g} s" for name, every in [("all", self._interval), *rests])
-            _logger.warning(_EXHAUSTED, 100 * change.share, 100 * self._share, cadences)
+            _logger.log(level, _EXHAUSTED, 100 * change.share, allows, cadences)
         elif change.left:
-            _logger.warning(_SLOWER, 100 * change.share, 100 * self._share, who, change.every, self._asked)
+            _logger.log(level, _SLOWER, 100 * change.share, allows, who, change.every, self._asked)
         elif change.back:
             what = "the machine is looked at" if change.source == ALL else f"{change.source} is read"
-            _logger.info(_BACK, 100 * self._share, what, change.every)
+            _logger.info(_BACK, allows, what, change.every)
 
     def readings(self, at: float) -> Iterator[Reading]:
         """How often the machine is looked at, and each source read. From any thread."""

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from otel_hwmetrics import redaction
 from otel_hwmetrics._guard import guard
-from otel_hwmetrics.catalog import own
+from otel_hwmetrics.catalog import gpu, own
 from otel_hwmetrics.model import Series
 from otel_hwmetrics.sources.base import Batch, Source, SourceUnavailable, next_due
 from otel_hwmetrics.threads import Lasting
@@ -66,10 +66,15 @@ class Runner:
         self.series_read_time = Series(own.SOURCE_READ_TIME, {own.SOURCE: source.name})
         self.series_interval = Series(own.SOURCE_INTERVAL, {own.SOURCE: source.name})
         self._clock = clock
+        self._closed = False
         self._due = 0.0  # when a look is due again, of a slower cadence
         self._kept: Batch | None = None  # what is told until then
+        self._failed = False  # whether the last look, of a slower cadence, gave nothing
         self.expected = 1
         """How many readings a look gives, to count those that a missed look loses."""
+        self.gpus = 0
+        """How many GPUs it reads; an allocator's figures are of the framework."""
+        self._counted = 0  # how many readings there were when that was counted
 
     @property
     def known(self) -> bool:
@@ -101,9 +106,11 @@ class Runner:
         return self._kept is not None and self._clock.monotonic() < self._due
 
     def stop(self, timeout: float) -> None:
-        """Close the source, waiting ``timeout`` seconds at most."""
+        """Close the source, once, waiting ``timeout`` seconds at most."""
         del timeout
-        self.source.close()
+        closed, self._closed = self._closed, True
+        if not closed:
+            self.source.close()
 
     def _open(self) -> None:
         with guard(f"opening {self.source.name}", self._failed_to_open):
@@ -132,9 +139,24 @@ class Runner:
         self.up = bool(batch.readings) or not batch.lost  # to have nothing to tell is no fault
         if batch.readings:
             self.expected = len(batch.readings)
+            if self.expected != self._counted:
+                self._counted = self.expected
+                self.gpus = len(
+                    {
+                        reading.attributes[gpu.GPU_INDEX]
+                        for reading in batch.readings
+                        if reading.metric.name.startswith("hw.") and gpu.GPU_INDEX in reading.attributes
+                    }
+                )
         if self.every:
-            self._kept, self._due = batch, next_due(batch.began, self.every)
+            self._keep(batch)
         return batch
+
+    def _keep(self, batch: Batch) -> None:
+        """Tell a look until the next one is due; one that failed is made up for at the next sample, but not time after time."""
+        failed, self._failed = self._failed, not self.up
+        if self.up or failed:
+            self._kept, self._due = batch, next_due(batch.began, self.every)
 
 
 class ThreadRunner(Runner):
@@ -150,11 +172,13 @@ class ThreadRunner(Runner):
         self._late = False
         self._result: Batch | None = None
         self._told = False
+        self._spare: Batch | None = None  # what may be told once more while a look is late, of a slower cadence
         self._pause = 0.0
         self._ask_again_at = 0.0
         self._began = 0.0
         self._dormant = False
-        self.life = Lasting(source.name, self._run, f"no more readings from {source.name}", self._died)
+        without = f"no more readings from {source.name}"
+        self.life = Lasting(source.name, self._run, without, self._died, again="at the next sample")
 
     @property
     def known(self) -> bool:
@@ -213,7 +237,11 @@ class ThreadRunner(Runner):
         if self.told_again:
             return self._kept
         batch = self._awaited(deadline) if not self.life.off else self._broken() if self.known else None
-        return self._account(batch) if batch is not None else None
+        return batch if batch is None or self.told_again else self._account(batch)
+
+    def _keep(self, batch: Batch) -> None:
+        super()._keep(batch)
+        self._spare = batch if self.up else None
 
     def _awaited(self, deadline: float) -> Batch | None:
         with self._condition:
@@ -230,8 +258,7 @@ class ThreadRunner(Runner):
             if self._busy and not self._late:
                 self._condition.wait_for(lambda: not self._busy, max(0.0, deadline - time.monotonic()))
             if self._busy or self._result is None:
-                self._miss()
-                return None
+                return self._once_more()
             batch, self._result = self._result, None
             took = batch.ended - batch.began
             if self._late and took >= HUNG_AFTER:
@@ -252,6 +279,15 @@ class ThreadRunner(Runner):
             self._began = self._clock.monotonic()
             self._late = False
             self._condition.notify_all()
+
+    def _once_more(self) -> Batch | None:
+        """What there is at a sample for which the look is late: of a slower cadence, at one sample, what was told before."""
+        spare, self._spare = self._spare if self.every else None, None
+        if spare is None:
+            self._miss()
+        else:
+            self.told_again, self._late = True, self._busy
+        return spare
 
     def _miss(self) -> None:
         """This sample goes without: count what it lacks, and say so, once in a job's life."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Protocol
+from typing import Final, Protocol
 
 from otel_hwmetrics._guard import faults, guard
 from otel_hwmetrics.catalog import own
@@ -25,9 +25,12 @@ from otel_hwmetrics.runners import Clock, Runner, ThreadRunner
 from otel_hwmetrics.sources.base import Batch, Source
 from otel_hwmetrics.threads import Lasting
 from otel_hwmetrics.windows import Accumulator, Point, Sample, between
+from otel_hwmetrics.windows.samples import DERIVED
 
 _SAMPLING_TIME = Series(own.SAMPLING_TIME)
 _SAMPLE_AGE = Series(own.SAMPLE_AGE)
+STUCK: Final = 2.0
+"""For so many times as long as a sample is the present may a look be under way, and not be stuck."""
 _NOWHERE: Mapping[Series, Point] = MappingProxyType({})
 
 
@@ -76,7 +79,8 @@ class Sampler:
         clock: Time of the samples; the waits themselves are real.
         interval: Seconds between regular samples; 0 for none.
         source_timeout: Seconds that a source that may hang can hold a sample up.
-        cpu_budget: Share of a CPU that we may take before looks become fewer; 0 for any.
+        cpu_budget: Share of a CPU that we may take before looks become fewer, beside what GPUs add to it; 0 for any.
+        gave_up: Called when the thread stays off, since it has died twice; on any thread.
     """
 
     def __init__(  # noqa: PLR0913 - each is a different part of the world
@@ -89,6 +93,7 @@ class Sampler:
         interval: float = 1.0,
         source_timeout: float = 0.5,
         cpu_budget: float = 0.0,
+        gave_up: Callable[[], object] = lambda: None,
     ) -> None:
         self.runners = [(ThreadRunner if source.may_hang else Runner)(source, clock) for source in sources]
         self.pace = Pace(self.runners, cpu_budget, interval)
@@ -101,14 +106,17 @@ class Sampler:
         self._source_timeout = source_timeout
         self._judged: Sample | None = None
         self._stood: dict[str, Mapping[Series, Point]] = {}  # of sources with a slower cadence: before the last look
+        self._kept: dict[str, Mapping[str, float]] = {}  # of these: when each metric was read
         self._began = clock.monotonic()
-        self._spent = 0.0  # what the clock of the thread's CPU time said after the last look
+        self._spent = 0.0  # what the clock of the thread's CPU time said when it was booked last
         self._books = threading.Lock()  # held while the sums are added to; taken before the condition's lock
         self._condition = threading.Condition()
         self._asked = 0
         self._answered = 0
+        self._busy_since: float | None = None  # when the look began that is under way
         self._stopping = False
-        self._life = Lasting("sampler", self._run, "there are no samples and alerts until instrument() is called again")
+        without = "there are no samples and alerts until instrument() is called again"
+        self._life = Lasting("sampler", self._run, without, gave_up=gave_up, again="at the next export")
 
     def start(self) -> None:
         """Open the sources and start the thread."""
@@ -145,6 +153,12 @@ class Sampler:
             return None
         return latest
 
+    @property
+    def stuck(self) -> bool:
+        """Whether a look is under way for so long that it may never end: a call waits for a dead disk. From any thread."""
+        since = self._busy_since
+        return since is not None and self._clock.monotonic() - since > STUCK * self.pace.stale_after
+
     def health(self) -> Iterator[Reading]:
         """How we are, by what can be told without a sample. From any thread; never blocks."""
         latest, at = self.latest, self._clock.monotonic()
@@ -156,7 +170,18 @@ class Sampler:
 
     def sample(self, *, regular: bool = True) -> Sample:
         """Look once, judge if it is a regular sample, publish. Called on the sampler's thread (tests: on any one)."""
-        started_cpu = time.thread_time()
+        self._spent = time.thread_time()
+        try:
+            return self._sample(regular=regular)
+        finally:  # what a fault cuts short has cost something, too
+            self._book(regular=regular)
+
+    def _book(self, *, regular: bool) -> None:
+        """Book what this thread has spent since this was done last."""
+        before, self._spent = self._spent, time.thread_time()
+        self.pace.spend(self._spent - before, regular=regular)
+
+    def _sample(self, *, regular: bool) -> Sample:
         readings = [reading for batch in self._look() for reading in batch.readings]
         for runner in self.runners:
             if runner.known:
@@ -173,8 +198,6 @@ class Sampler:
         if not regular:
             with guard("taking a glance"):
                 self._judge.glance(lambda: between(self._judged, sample))
-        self._spent = time.thread_time()
-        self.pace.spend(self._spent - started_cpu, regular=regular)
         return sample
 
     def _enter(self, readings: list[Reading], *, regular: bool) -> Sample:
@@ -183,7 +206,8 @@ class Sampler:
         readings += self._own(at)
         sample = self._accumulator.sample(readings, at, time_unix_nano, self._before())
         if regular:
-            self.snapshot = between(self._judged, sample)
+            kept = {name: at for source in self._kept.values() for name, at in source.items()}
+            self.snapshot = between(self._judged, sample, kept)
             with guard("judging alerts"):
                 self._judge.judge(self.snapshot)
             self._judged = sample
@@ -195,7 +219,7 @@ class Sampler:
         """Every source's batch. Those that may hang are at work while the others are read, and then waited for."""
         for runner in self.runners:
             runner.ask()
-        deadline, slowed = 0.0, self.pace.slowed or bool(self._stood)
+        deadline, slowed = 0.0, self.pace.slowed or bool(self._stood) or bool(self._kept)
         for runner in sorted(self.runners, key=lambda runner: runner.source.may_hang):
             if runner.source.may_hang:
                 deadline = deadline or time.monotonic() + self._source_timeout
@@ -206,12 +230,22 @@ class Sampler:
                 yield batch
 
     def _remember(self, runner: Runner, batch: Batch | None) -> None:
-        """Keep where the counters of a source with a slower cadence stood before its last look, for rates until the next."""
+        """Keep of a source with a slower cadence when its metrics were read, and where its counters stood before that.
+
+        The one for alerts, which take nothing for a second reading that is told again; the other for rates until the next.
+        """
+        name = runner.source.name
         if not runner.every:
-            self._stood.pop(runner.source.name, None)
-        elif batch is not None and not runner.told_again and self.latest is not None:
+            self._stood.pop(name, None)
+        if not runner.every or batch is None:
+            self._kept.pop(name, None)
+        elif not runner.told_again:
+            metrics = {series.metric.name for series, *_ in batch.readings}
+            metrics |= {derived.name for metric in metrics for derived in DERIVED.get(metric, ())}
+            self._kept[name] = dict.fromkeys(metrics, batch.ended)
+        if runner.every and batch is not None and not runner.told_again and self.latest is not None:
             points = self.latest.points
-            self._stood[runner.source.name] = {
+            self._stood[name] = {
                 series: points[series]
                 for series, _, at, _ in batch.readings
                 if series.metric.kind is Kind.COUNTER and series in points and points[series].at != at
@@ -223,7 +257,7 @@ class Sampler:
         return {series: point for stood in self._stood.values() for series, point in stood.items()}
 
     def _close_own(self) -> None:
-        """Close the sources that this thread reads itself, when it outlived `stop`."""
+        """Close the sources that this thread reads itself: `stop` does not, while the thread may be reading them."""
         for runner in self.runners:
             if not isinstance(runner, ThreadRunner):
                 with guard(f"closing {runner.source.name}"):
@@ -255,17 +289,19 @@ class Sampler:
         return due + interval if due + interval > now else now + interval
 
     def _run(self) -> None:
-        self.pace.sampler = threading.current_thread()
+        self.pace.sampler, self._busy_since = threading.current_thread(), None
         due = time.monotonic()  # the first look is at once: rates and totals count from it
         while True:
             with self._condition:
                 if self._answered == self._asked:
                     pause = max(0.0, due - time.monotonic()) if due < math.inf else None
                     self._condition.wait_for(lambda: self._stopping or self._asked > self._answered, pause)
-                if self._stopping:
-                    return
                 ticket = self._asked
+            if self._stopping:
+                self._close_own()
+                return
             regular = not self.pace.interval or time.monotonic() >= due
+            self._busy_since = self._clock.monotonic()
             with guard("sampling"):
                 try:
                     self.sample(regular=regular)
@@ -280,6 +316,7 @@ class Sampler:
             if regular:
                 with guard("telling of alerts"):
                     self._judge.tell()
-                self.pace.spend(time.thread_time() - self._spent, regular=True)
+                self._book(regular=True)
                 with guard("keeping to the budget"):
                     self.pace.step()
+            self._busy_since = None

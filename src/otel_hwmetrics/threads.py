@@ -32,17 +32,26 @@ class Lasting:
     It dies of what no guard stops: an exception that another thread throws into it (`PyThreadState_SetAsyncExc`), an
     exit that a library calls for, no memory where nothing is guarded; and it is not born where a cgroup or the user's
     limit refuses threads. No further thread watches it: the dying one starts its successor, and whoever depends on it
-    calls `check`.
+    calls `check`, at which one that was refused is tried again.
 
     Args:
         name: The thread's, without `PREFIX`.
         work: Returns when it is to end, and never before.
         without: What is missing where the thread stays off, in words.
         died: Called on the thread at its death, before another one has begun.
+        gave_up: Called when it stays off, on whatever thread finds that out; the thread itself is at its end then.
+        again: When `check` is called next, in words.
     """
 
-    def __init__(
-        self, name: str, work: Callable[[], object], without: str, died: Callable[[], object] = lambda: None
+    def __init__(  # noqa: PLR0913 - its whole life
+        self,
+        name: str,
+        work: Callable[[], object],
+        without: str,
+        died: Callable[[], object] = lambda: None,
+        gave_up: Callable[[], object] = lambda: None,
+        *,
+        again: str = "when it is needed",
     ) -> None:
         self.name = PREFIX + name
         self.series_up = Series(own.THREAD_UP, {own.THREAD_NAME: self.name})
@@ -52,6 +61,8 @@ class Lasting:
         self._work = work
         self._without = without
         self._died = died
+        self._gave_up = gave_up
+        self._again = again
         self._changing = threading.Lock()
         self._done = False
         self._begun = False
@@ -89,7 +100,8 @@ class Lasting:
             thread.start()
         except RuntimeError as error:  # "can't start new thread"
             self.thread = None
-            self._say(f"{self.name} cannot be started: {error}.")
+            self.off = self._second
+            self._say(f"{self.name} cannot be started: {error}.", f"It is tried again {self._again}, once.")
         else:
             self.thread = thread
 
@@ -124,14 +136,18 @@ class Lasting:
             if self._second:
                 self.off = True
                 self._say(f"{self.name} ended again.")
-                return
-            self._second = True
-            if thread is not None:
-                self._say(f"{self.name} ended unexpectedly.")
-            self._start()
+            else:
+                self._second = True
+                if thread is not None:
+                    self._say(f"{self.name} ended unexpectedly.", "It is started again, once.")
+                self._start()
+            gave_up = self.off
+        if gave_up:
+            with guard(f"going on without {self.name}"):
+                self._gave_up()
 
-    def _say(self, what: str) -> None:
-        then = f"It stays off: {self._without}." if self.off else "It is started again, once."
+    def _say(self, what: str, then: str = "") -> None:
+        then = f"It stays off: {self._without}." if self.off else then
         _logger.warning("%s %s Training is not affected.", what, then)
 
 

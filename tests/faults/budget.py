@@ -56,9 +56,11 @@ def a_costly_source(job: Job) -> Iterator[None]:
 
 def it_was_slowed_alone_and_came_back(outcome: Outcome) -> None:
     """The log says both, the metric when; all other sources were read as ever."""
-    slower = "more than its cpu_budget of 10 %. Most of it is for tree, which is read every 1 s from now on"
+    slower = (
+        "more than the 10 % that cpu_budget=0.1 allows. Most of it is for tree, which is read every 1 s from now on"
+    )
     assert slower in outcome.words, outcome.words
-    assert "fits into its cpu_budget of 10 % again: tree is read every 0.5 s." in outcome.words
+    assert "fits again into the 10 % that cpu_budget=0.1 allows: tree is read every 0.5 s." in outcome.words
     every: dict[str, list[float]] = {}
     for attributes, value in outcome.points["hwmetrics.source.interval"]:
         every.setdefault(attributes[own.SOURCE], []).append(round(value, 6))
