@@ -182,6 +182,43 @@ def test_a_temporary_folder_that_is_not_ours_alone_is_not_used(
     assert list(theirs.iterdir()) == []
 
 
+@pytest.mark.parametrize("how", ["a link", "open to a group", "another user's"])
+@pytest.mark.parametrize("variable", ["HOME", "XDG_STATE_HOME"])
+def test_a_customary_folder_that_is_not_ours_alone_is_not_used(
+    temporary: Path, how: str, variable: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The home of a job may be /tmp, where anybody may have made it before; a line says so."""
+    parent = temporary if variable == "XDG_STATE_HOME" else temporary / ".local" / "state"
+    elsewhere = temporary.parent / "elsewhere"
+    elsewhere.mkdir(mode=0o777)
+    parent.mkdir(parents=True, exist_ok=True)
+    customary = parent / "otel_hwmetrics"
+    if how == "a link":
+        customary.symlink_to(elsewhere)
+    elif how == "open to a group":
+        open_to_a_group(customary)
+    else:
+        customary.mkdir(mode=0o700)
+        give_away(customary)
+    found = folder("", {"HOME": os.devnull, variable: str(temporary)})
+    assert found is not None
+    assert found.path == str(temporary / f"otel_hwmetrics-{os.geteuid()}")
+    write(found, "a")
+    assert list(elsewhere.iterdir()) == []
+    assert f"{customary} is not this user's alone: files go to {found.path}" in caplog.text
+
+
+def test_a_customary_folder_that_is_taken_before_it_is_used_is_not_written_to(temporary: Path) -> None:
+    """What is seen at the start is not what is there an hour later."""
+    found = folder("", {"XDG_STATE_HOME": str(temporary), "HOME": os.devnull})
+    assert found is not None
+    (temporary.parent / "elsewhere").mkdir(mode=0o777)
+    Path(found.path).symlink_to(temporary.parent / "elsewhere")
+    with pytest.raises(OSError), found.new("a"):  # noqa: PT011 - ELOOP or ENOTDIR
+        pass
+    assert list((temporary.parent / "elsewhere").iterdir()) == []
+
+
 def test_a_temporary_folder_of_another_user_is_not_used(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though its permissions are right."""
     guessed = temporary / f"otel_hwmetrics-{os.geteuid() + 1}"

@@ -5,7 +5,7 @@ What a file holds tells of somebody's job, so it is for its user alone: files ha
 here 0700. A file is written under a temporary name beside its own and then renamed: no half file is ever met under the
 final name. Other users may be able to write to the folder, if it is a shared one; so no link that is there already is
 followed (https://cwe.mitre.org/data/definitions/59.html), a folder is opened once and everything in it reached from
-there, and a folder below the machine's temporary one counts only if it is ours alone
+there, and a folder that nobody named counts only if it is ours alone
 (https://cwe.mitre.org/data/definitions/379.html).
 """
 

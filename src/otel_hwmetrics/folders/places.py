@@ -33,8 +33,8 @@ _SERVED = re.compile(r"nfs4?|cifs|smb3|ceph|lustre|gpfs|beegfs|wekafs|orangefs|a
 def folder(directory: str = "", environ: Mapping[str, str] | None = None) -> Folder | None:
     """The folder for our files: the first that there is, or can be made, and is writable.
 
-    The option ``directory``; the place that is customary for what a program keeps between its runs; a folder of our own
-    below the machine's temporary one. Nothing is made or written to find it, so a run that never needs it leaves none.
+    The option ``directory``, whoever owns it; a folder of our own in the place that is customary for what a program keeps
+    between its runs, or below the machine's temporary one, each if it is ours alone. Nothing is made or written to find it, so a run that never needs it leaves none.
 
     Args:
         directory: The option; empty for none.
@@ -56,8 +56,17 @@ def folder(directory: str = "", environ: Mapping[str, str] | None = None) -> Fol
 
 
 def _unnamed(environ: Mapping[str, str]) -> Folder | None:
+    """A folder of our own that nobody named: ours alone, since its name can be guessed, and its parent may be everybody's."""
     path = _customary(environ)
-    return Folder(path) if path and _writable(path) else _temporary()
+    if not path or not _writable(path):
+        return _temporary()
+    found = Folder(path, alone=True)
+    if not os.path.lexists(path) or found.ours:
+        return found
+    instead = _temporary()
+    files = f"files go to {instead.path}" if instead else "no files are written"
+    _logger.warning("The folder %s is not this user's alone: %s. Option 'directory' names another.", path, files)
+    return instead
 
 
 def _customary(environ: Mapping[str, str]) -> str:
