@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from faults.case import Case, Outcome
-from faults.gpus import gpus, installed, look, operated, settle, the_host_goes_on, told_of
+from faults.gpus import export, gpus, installed, look, operated, settle, the_host_goes_on, told_of
 from faults.training import Job
 from otel_hwmetrics.testing import FakeNvml
 
@@ -100,7 +100,7 @@ def backend(job: Job) -> Iterator[None]:
             if number == EXPORTS // 3:
                 began = _resident()
             look(job)
-            job.providers[0].force_flush(300)
+            export(job)
         job.told.line(grown=_resident() - began)
 
     with operated(job, operate):
