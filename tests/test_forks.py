@@ -142,8 +142,9 @@ def test_a_child_can_import_what_a_thread_of_ours_was_about_to(tmp_path: Path, m
     begun = threading.Event()
 
     def begin() -> None:
-        begun.set()
-        forks.imported("takes_its_time")
+        with forks.importing:
+            begun.set()
+            importlib.import_module("takes_its_time")
 
     thread = threading.Thread(target=begin)
     thread.start()

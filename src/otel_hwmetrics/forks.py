@@ -15,14 +15,12 @@ Children are made so by `os.fork` and by `multiprocessing`; `subprocess` runs an
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from otel_hwmetrics._guard import guard
 
@@ -107,7 +105,10 @@ class _Fork:
 
 
 _sections: weakref.WeakSet[Section] = weakref.WeakSet()
-_importing = Section(patience=0.5)
+importing: Final = Section(patience=0.5)
+"""What a thread of ours imports for the first time: a child that was forked meanwhile would wait for ever to import it.
+The import system makes anew but one of its locks there, and not that of each module."""
+
 _awaited: list[Callable[[], Iterable[Awaited]]] = []
 _acts: list[Callable[[], object]] = []
 _under_way: dict[int, _Fork] = {}  # by thread: several may fork at once
@@ -131,19 +132,6 @@ def in_child(act: Callable[[], object]) -> Callable[[], object]:
     """
     _acts.append(act)
     return act
-
-
-def imported(name: str) -> ModuleType:
-    """Import a module on a thread of ours, which no fork interrupts: a child that then imports it waits for ever.
-
-    The import system makes anew but one of its locks there, and not that of each module
-    (https://docs.python.org/3/library/os.html#os.fork). Its first time may take a while; a fork waits for that as for all.
-
-    Raises:
-        ImportError: It cannot be.
-    """
-    with _importing:
-        return importlib.import_module(name)
 
 
 def free(lock: Any) -> None:

@@ -54,7 +54,8 @@ def _module(environ: Mapping[str, str]) -> Any:
             remedy = "install ROCm's amd-smi-lib, or set ROCM_PATH"
             raise SourceUnavailable("amd", f"{_SHARED_OBJECT} is not found", remedy)
     try:
-        smi = forks.imported(_NAME)
+        with forks.importing:
+            smi = importlib.import_module(_NAME)
     except (ImportError, OSError, KeyError, AttributeError) as error:
         # A symbol that the binding wants and the library lacks is an AttributeError.
         raise SourceUnavailable(

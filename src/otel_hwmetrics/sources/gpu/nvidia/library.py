@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -32,7 +33,8 @@ def load() -> Any:
         SourceUnavailable: It is not installed, or another package has taken its name.
     """
     try:
-        nvml: Any = forks.imported("pynvml")
+        with forks.importing:
+            nvml = importlib.import_module("pynvml")
     except ImportError as error:
         raise SourceUnavailable("nvidia", "nvidia-ml-py is not installed", "pip install nvidia-ml-py") from error
     if not hasattr(nvml, "nvmlDeviceGetFieldValues"):
