@@ -11,16 +11,20 @@ installed in the environment that runs this, with those of its extras and of the
   dependencies resolve to never is, since pip passes such a release over;
 - the table beside this file, for where neither can be reached.
 
-A finding is an error, and no answer is none.
+A finding is an error, and so is it where what is to be looked at is not there. No answer is none, and no day makes
+one: that the table is old is a warning.
 """
 
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
+import queue
 import re
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -46,7 +50,13 @@ OURS = "otel-hwmetrics"
 EXTRAS = ("otlp", "demo", "notify")
 """Those that users install; ROCm brings what `amd` binds."""
 PATIENCE = 10.0
-"""Seconds for a service to answer."""
+"""Seconds for a service to send something."""
+PATIENCE_IN_ALL = 30.0
+"""Seconds for its whole answer, however it drips."""
+LARGEST = 2**24
+"""Bytes of an answer."""
+OLD = 180
+"""Days after which somebody should look at the table again."""
 PATIENCE_WITH_PIP = 180.0
 
 
@@ -72,27 +82,36 @@ class Unanswered(Exception):
     """Somebody who was asked did not answer; it says why."""
 
 
+class Incomplete(Exception):
+    """What is to be looked at is not there: nothing could be found in it."""
+
+
 def installed(name: str = OURS, extras: Iterable[str] = EXTRAS) -> set[Pin]:
-    """What a package of this environment depends on, and what that does, as it is installed."""
+    """What a package of this environment depends on, and what that does, as it is installed.
+
+    Raises:
+        Incomplete: The package, one of its extras or something that they need is not there.
+    """
     found: set[Pin] = set()
     seen: set[tuple[str, str]] = set()
-    waiting = [(name, extra) for extra in ("", *extras)]
+    waiting = [(name, extra, "this") for extra in ("", *extras)]
     while waiting:
-        here = waiting.pop()
-        if here in seen:
+        package, extra, whose = waiting.pop()
+        if (package, extra) in seen:
             continue
-        seen.add(here)
-        package, extra = here
+        seen.add((package, extra))
         try:
             distribution = metadata.distribution(package)
-        except metadata.PackageNotFoundError:
-            continue
+        except metadata.PackageNotFoundError as error:
+            raise Incomplete(f"{package}, which {whose} needs, is not installed here") from error
+        if whose == "this" and extra not in {"", *(distribution.metadata.get_all("Provides-Extra") or ())}:
+            raise Incomplete(f"{package} as it is installed here has no extra {extra}")
         if canonicalize_name(package) != OURS:
             found.add(Pin(canonicalize_name(package), distribution.version))
         for text in distribution.requires or ():
             needed = Requirement(text)
             if needed.marker is None or needed.marker.evaluate({"extra": extra}):
-                waiting += [(needed.name, each) for each in ("", *needed.extras)]
+                waiting += [(needed.name, each, package) for each in ("", *needed.extras)]
     return found
 
 
@@ -128,15 +147,36 @@ def by_osv(pins: Iterable[Pin]) -> list[Finding]:
     queries = [{"package": {"name": pin.name, "ecosystem": "PyPI"}, "version": pin.version} for pin in pins]
     asked = urllib.request.Request(OSV, json.dumps({"queries": queries}).encode(), {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(asked, timeout=PATIENCE) as answer:  # noqa: S310
-            results = json.load(answer)["results"]
+        results = json.loads(_within(PATIENCE_IN_ALL, lambda: _answer(asked)))["results"]
         return [
             Finding(pin, known["id"], f"https://osv.dev/{known['id']}")
             for pin, result in zip(pins, results, strict=True)
             for known in result.get("vulns", ())
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Unanswered(str(error)) from error
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Unanswered(str(error) or type(error).__name__) from error
+
+
+def _answer(asked: urllib.request.Request) -> bytes | Exception:
+    try:
+        with urllib.request.urlopen(asked, timeout=PATIENCE) as answer:  # noqa: S310
+            content: bytes = answer.read(LARGEST)
+            return content
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return error
+
+
+def _within(seconds: float, ask: Callable[[], bytes | Exception]) -> bytes:
+    """What somebody answers, if it is all there in time: the limit of a socket is one for each piece."""
+    answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+    threading.Thread(target=lambda: answers.put(ask()), daemon=True).start()
+    try:
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"not all was there after {seconds:.0f} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 _YANKED = re.compile(r"yanked version: '(?P<name>[^']+)' candidate \(version (?P<version>[^ ]+) ")
@@ -167,11 +207,12 @@ def excused(finding: Finding, table: Mapping[str, Any], today: date) -> str:
     """Why a finding is none for now; empty if it is one.
 
     Raises:
-        KeyError: An exception has no reason or no end.
+        KeyError: An exception has no reason, no versions or no end.
     """
     for row in table.get("exception", ()):
-        reason, until = row["reason"], row["until"]
-        if canonicalize_name(row["package"]) == finding.pin.name and row["id"] == finding.id and today < until:
+        reason, until, versions = row["reason"], row["until"], SpecifierSet(row["versions"], prereleases=True)
+        same = canonicalize_name(row["package"]) == finding.pin.name and row["id"] == finding.id
+        if same and Version(finding.pin.version) in versions and today < until:
             return f"{reason} (until {until})"
     return ""
 
@@ -197,6 +238,8 @@ def audit(
     age = (today - table["reviewed"]).days
     said = [f"{len(pins)} versions: {what}" for what, pins in sets.items()]
     said.append(f"asked the table of {len(table['advisory'])} advisories, reviewed {age} days ago")
+    if age > OLD:
+        said.append(f"warning: look through {TABLE.name} again, and set the day on which it was reviewed")
     for pins in sets.values():
         found |= set(by_table(pins, table))
     for service, ask in services.items():
@@ -217,7 +260,12 @@ def main() -> int:
     options.add_argument("--offline", action="store_true", help="ask nobody but the table beside this program")
     offline = options.parse_args().offline
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    now, first = installed(), oldest(project, (ROOT / "tests" / "oldest.txt").read_text(encoding="utf-8"))
+    try:
+        now = installed()
+    except Incomplete as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    first = oldest(project, (ROOT / "tests" / "oldest.txt").read_text(encoding="utf-8"))
     sets = {"what the dependencies resolve to": now, "the oldest that are allowed": first}
     table = tomllib.loads(TABLE.read_text(encoding="utf-8"))
     services = {

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 import json
+import socketserver
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
 from datetime import date
 from pathlib import Path
@@ -53,13 +57,20 @@ def test_a_version_within_a_range_is_found(audit: ModuleType, version: str, bad:
 def test_an_exception_has_a_reason_and_an_end(audit: ModuleType) -> None:
     """Until that day it is said and passed over; from then on it is found again. Without either it is no exception."""
     pins = {"these": {audit.Pin("other", "1")}}
-    row = {"package": "Other", "id": "CVE-2", "reason": "we do not call it", "until": date(2026, 12, 1)}
+    row = {
+        "package": "Other",
+        "id": "CVE-2",
+        "versions": "<2",
+        "reason": "we do not call it",
+        "until": date(2026, 12, 1),
+    }
     table = {**TABLE, "exception": [row]}
     found, said = audit.audit(pins, table, TODAY, {})
     assert found == []
     assert "passed over: other 1: CVE-2, it hangs; we do not call it (until 2026-12-01)" in said
     assert audit.audit(pins, table, date(2026, 12, 1), {})[0]
-    for missing in ("reason", "until"):
+    assert audit.audit({"these": {audit.Pin("other", "2")}}, table, TODAY, {})[0]  # it is of those versions alone
+    for missing in ("reason", "until", "versions"):
         incomplete = {key: value for key, value in row.items() if key != missing}
         with pytest.raises(KeyError, match=missing):
             audit.audit(pins, {**TABLE, "exception": [incomplete]}, TODAY, {})
@@ -131,6 +142,83 @@ def test_the_dependencies_are_found_with_those_of_the_extras_and_their_own(audit
     assert not {"otel-hwmetrics", "pytest", "mypy", "hypothesis"} & names
 
 
+def test_where_something_is_missing_nothing_is_passed_over(audit: ModuleType) -> None:
+    """Our own package, an extra of it, and what they need: an audit of nothing finds nothing."""
+    with pytest.raises(audit.Incomplete, match="no-such-package"):
+        audit.installed("no-such-package")
+    with pytest.raises(audit.Incomplete, match="no extra nosuch"):
+        audit.installed(extras=("notify", "nosuch"))
+
+
+def test_what_is_needed_and_not_there_is_an_error(audit: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whoever needs it."""
+    there = audit.metadata.distribution
+
+    def distribution(name: str) -> object:
+        if name == "urllib3":
+            raise audit.metadata.PackageNotFoundError(name)
+        return there(name)
+
+    monkeypatch.setattr(audit.metadata, "distribution", distribution)
+    with pytest.raises(audit.Incomplete, match="urllib3, which requests needs"):
+        audit.installed()
+
+
+class Answer(socketserver.BaseRequestHandler):
+    """Says something, whatever it is asked, and the rest drop by drop."""
+
+    said = b""
+    drips = False
+
+    def handle(self) -> None:
+        """Answer one."""
+        self.request.recv(65536)
+        self.request.sendall(self.said)
+        with contextlib.suppress(OSError):
+            while self.drips:
+                self.request.sendall(b" ")
+                time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("said", "drips"),
+    [
+        pytest.param(b"SSH-2.0-x\r\n\r\n", False, id="no HTTP"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{", False, id="cut off"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{", False, id="cut off in a chunk"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{", True, id="drop by drop"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX: ", True, id="headers drop by drop"),
+        pytest.param(b"", False, id="nothing"),
+    ],
+)
+def test_a_service_that_answers_badly_has_not_answered(
+    audit: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    said: bytes,
+    drips: bool,  # noqa: FBT001
+) -> None:
+    """And nobody waits for the end of it."""
+    handler = type("Handler", (Answer,), {"said": said, "drips": drips})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        server.block_on_close = False
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setattr(audit, "OSV", f"http://127.0.0.1:{server.server_address[1]}/")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setattr(audit, "PATIENCE_IN_ALL", 0.3 if drips else 20.0)
+        with pytest.raises(audit.Unanswered):
+            audit.by_osv({audit.Pin("a", "1")})
+        server.shutdown()
+
+
+def test_an_old_table_is_a_warning_and_no_error(audit: ModuleType) -> None:
+    """No day alone makes the checks fail."""
+    found, said = audit.audit({"these": {audit.Pin("other", "9")}}, TABLE, date(2040, 1, 1), {})
+    assert found == []
+    assert [line for line in said if line.startswith("warning: ")]
+    assert not any(line.startswith("warning: ") for line in audit.audit({}, TABLE, TODAY, {})[1])
+
+
 def test_the_oldest_versions_are_those_that_the_project_allows(audit: ModuleType) -> None:
     """Of the core and of the extras, and the ones that the tests of the oldest install."""
     project = {
@@ -151,11 +239,30 @@ def test_the_oldest_versions_are_those_that_the_project_allows(audit: ModuleType
     }
 
 
-def test_the_table_can_be_read(audit: ModuleType) -> None:
-    """Each row has what is looked at, and no exception is without an end; nobody is asked for that."""
-    ended = subprocess.run(
-        [sys.executable, ROOT / ".ci" / "audit.py", "--offline"], capture_output=True, text=True, check=False
-    )
-    assert ended.returncode in (0, 1)
-    assert "asked the table of" in ended.stdout
-    assert "Traceback" not in ended.stderr
+@pytest.mark.parametrize(("version", "code"), [("2.0.2", 1), ("9999", 0)])
+def test_a_finding_is_an_error(
+    audit: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], version: str, code: int
+) -> None:
+    """By the table as it is, each row of which can be read; nobody else is asked."""
+    monkeypatch.setattr(sys, "argv", ["audit", "--offline"])
+    monkeypatch.setattr(audit, "installed", lambda: {audit.Pin("urllib3", version)})
+    monkeypatch.setattr(audit, "oldest", lambda *_: set())
+    assert audit.main() == code
+    said = capsys.readouterr()
+    assert "asked the table of" in said.out
+    assert ("error: urllib3 2.0.2: CVE-2023-43804" in said.err) is bool(code)
+    assert ("No known fault was found." in said.out) is not bool(code)
+
+
+def test_an_audit_of_nothing_is_an_error(
+    audit: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the package itself is not there."""
+
+    def missing() -> None:
+        raise audit.Incomplete("psutil, which otel-hwmetrics needs, is not installed here")
+
+    monkeypatch.setattr(sys, "argv", ["audit", "--offline"])
+    monkeypatch.setattr(audit, "installed", missing)
+    assert audit.main() == 1
+    assert "error: psutil" in capsys.readouterr().err
