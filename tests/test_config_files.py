@@ -64,6 +64,20 @@ def test_a_file_is_taken_from_its_user_and_from_whom_the_directory_belongs_to(tm
     assert interval(tmp_path) == 7
 
 
+def test_in_a_directory_of_everybody_nobody_is_no_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a rootless container root, whose /tmp is, and whoever puts a file there have the same number."""
+    (tmp_path / "hwmetrics.toml").write_text(SAID)
+    give_away(tmp_path)
+    give_away(tmp_path / "hwmetrics.toml")
+    monkeypatch.setattr(files, "_NOBODY", os.stat(tmp_path).st_uid)
+    assert interval(tmp_path) == 7
+    tmp_path.chmod(0o1777)
+    assert interval(tmp_path) == Config().sample_interval
+    assert "belongs to another user" in caplog.text
+
+
 @pytest.mark.parametrize("name", files.NAMES)
 @pytest.mark.parametrize("how", ["another user's", "another user's link", "for everybody to write"])
 def test_a_file_that_anybody_may_have_put_there_is_not_read(

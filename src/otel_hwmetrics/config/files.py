@@ -66,6 +66,8 @@ def read_file(named: Path | None, directory: Path, errors: list[ConfigError]) ->
 
 
 _NAMED_IN: Final = "OTEL_PYTHON_HWMETRICS_CONFIG_FILE"
+_NOBODY: Final = 65534
+"""As whom every user of the outside appears in a rootless container, root, whose /tmp is, and others (user_namespaces(7))."""
 
 
 def _found(path: Path) -> bytes:
@@ -83,7 +85,8 @@ def _found(path: Path) -> bytes:
             raise OSError("it is no file")
         raw = file.read(LARGEST + 1)
     if hasattr(os, "geteuid") and (_speaks_of_us(raw) or path.name != "pyproject.toml"):
-        trusted = {os.geteuid(), 0, directory.st_uid}
+        nobodys = directory.st_uid == _NOBODY and directory.st_mode & stat.S_IWOTH
+        trusted = {os.geteuid(), 0, *(() if nobodys else (directory.st_uid,))}
         if not {link.st_uid, found.st_uid} <= trusted:
             raise PermissionError("it belongs to another user")
         if found.st_mode & stat.S_IWOTH:
