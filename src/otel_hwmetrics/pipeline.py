@@ -122,6 +122,7 @@ class Pipeline:
         self._on_spans = forks.Section(patience=0.5)  # what takes the locks of spans and of their provider
         self._instruments: list[Instruments] = []
         self._shared: Sample | None = None  # by collections
+        self._standing = threading.Lock()  # for offices, and stepping back from them
         self._late: object = self  # what was the newest sample when one was waited for in vain
         self._served: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # those that had it
         self._judging = Judging(config, _accumulator.totals, TRACKER, logger_provider, self._tells, clock=clock)
@@ -147,6 +148,7 @@ class Pipeline:
             if config.sample_interval
             else min(config.source_timeout, config.snapshot_timeout * 0.8),
             cpu_budget=config.cpu_budget,
+            gave_up=self._step_back,
         )
 
     def start(self) -> None:
@@ -247,9 +249,22 @@ class Pipeline:
         elif not threading.main_thread().is_alive():  # the interpreter ends, and calls what is registered at exit
             patience = min(patience, AT_EXIT)
         sample = self.sampler.fresh(min(patience, self.config.snapshot_timeout))
+        if self.sampler.stuck:
+            self._step_back()
         if self.sampler.latest is before:
             self._late = before
         return sample
+
+    def _step_back(self) -> None:
+        """Let another rank tell of the machine, since this one cannot: its sampler hangs or is dead. From any thread.
+
+        Should it come to itself, it stands for what is free then at its next look.
+        """
+        if self._standing.acquire(blocking=False):  # else it is about to tell
+            try:
+                self._emitter.step_back()
+            finally:
+                self._standing.release()
 
     def _context(self) -> Context:
         """What a value that is exported now carries: the training span that is open."""
@@ -268,7 +283,7 @@ class Pipeline:
 
         At every look, before it is published: a successor is told of no less than was exported.
         """
-        with guard("standing for what the job's processes share"):
+        with guard("standing for what the job's processes share"), self._standing:
             self._emitter.look(_accumulator.counters)
         yield from self._emitter.readings(at)
         yield from self._judging.readings(at)

@@ -91,6 +91,23 @@ def test_of_two_one_tells_of_what_they_share_and_each_of_its_own(rank: Make) -> 
     assert shown(second) == EVERYTHING
 
 
+def test_who_steps_back_leaves_all_to_others_and_has_it_again_when_it_is_free(rank: Make) -> None:
+    """Its sampler hangs: another rank tells of the machine, and goes on to once it looks again; then they may change."""
+    first, second = rank(0), rank(1)
+    for one, other in ((first, second), (second, first)):
+        for _ in range(3):
+            one.look(standings())
+            other.look(standings())
+        assert (shown(one), shown(other)) == (EVERYTHING, ITS_OWN)
+        one.step_back()
+        one.step_back()
+        assert shown(one) == ITS_OWN
+        for _ in range(2):
+            other.look(standings())
+        one.look(standings())
+        assert (shown(one), shown(other)) == (ITS_OWN, EVERYTHING)
+
+
 @pytest.mark.parametrize(
     ("emit", "expected"), [("always", EVERYTHING), ("process", ITS_OWN), ("never", set()), ("auto", ITS_OWN)]
 )

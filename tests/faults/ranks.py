@@ -3,24 +3,31 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from faults.budget import a_dying_sampler
 from faults.case import Case, Outcome
 from faults.training import Job
+from otel_hwmetrics import pace
 from otel_hwmetrics.election import job_of
 from otel_hwmetrics.folders import places, runtime_folders
+from otel_hwmetrics.sources.base import Batch
+from otel_hwmetrics.sources.system import SystemSource
 
 HOLDER = """
 import sys
-from otel_hwmetrics.election import Emitter, job_of
-from otel_hwmetrics.folders import places, runtime_folders
-emitter = Emitter("auto", job_of(), runtime_folders, {})
+from otel_hwmetrics.election import Emitter, Ledger, job_of
+from otel_hwmetrics.folders import runtime_folders
+emitter = Emitter("auto", job_of, runtime_folders, {}, Ledger())
 emitter.start()
-emitter.look(())
+emitter.look({})
 print("holds", flush=True)
 sys.stdin.read()
 """
@@ -51,6 +58,73 @@ def another_rank(job: Job) -> Iterator[None]:
 
     job.on_step.append(kill)
     yield
+
+
+SUCCESSOR = """
+import time
+from otel_hwmetrics.election import Emitter, Ledger, job_of
+from otel_hwmetrics.election.emitter import NODE
+from otel_hwmetrics.folders import runtime_folders
+emitter = Emitter("auto", job_of, runtime_folders, {}, Ledger())
+emitter.start()
+emitter.look({})
+print("waits", flush=True)
+while not emitter._offices.holds(NODE):
+    time.sleep(0.1)
+    emitter.look({})
+print("holds", flush=True)
+"""
+"""Another rank that came second: it ends once it has the node's office."""
+
+
+@contextmanager
+def one_that_waits(job: Job) -> Iterator[None]:
+    """Have another rank see when this one leaves the machine to it, and say so."""
+    waits: list[subprocess.Popen[bytes]] = []
+
+    def follow(number: int) -> None:
+        if (
+            number >= 25 and not waits and job.handle is not None and job.handle.snapshot() is not None
+        ):  # it has the office
+            environ = {**os.environ, "RANK": "1", "LOCAL_RANK": "1"}
+            waits.append(subprocess.Popen([sys.executable, "-c", SUCCESSOR], env=environ, stdout=subprocess.PIPE))
+            assert waits[0].stdout is not None
+            assert waits[0].stdout.readline() == b"waits\n"
+
+    job.on_step.append(follow)
+    yield
+    for other in waits:
+        told, _ = other.communicate(timeout=20)
+        logging.getLogger("job").info("the next rank %s", told.decode().strip())
+
+
+@contextmanager
+def sampler_dies(job: Job) -> Iterator[None]:
+    """Let the thread that samples die twice, before the eyes of another rank."""
+    with one_that_waits(job), a_dying_sampler(job):
+        yield
+
+
+@contextmanager
+def sampler_hangs(job: Job) -> Iterator[None]:
+    """Let a look at the system never end, before the eyes of another rank."""
+    setattr(pace, "STALE_AFTER", 0.5)  # noqa: B010 - it is a constant; 10 s would be long here
+    held, read = threading.Event(), SystemSource.read
+
+    def hang(source: SystemSource) -> Batch:
+        if held.is_set():
+            time.sleep(3600)
+        return read(source)
+
+    setattr(SystemSource, "read", hang)  # noqa: B010 - to assign it would be a slip anywhere else
+
+    def begin(number: int) -> None:
+        if number == 50:
+            held.set()
+
+    job.on_step.append(begin)
+    with one_that_waits(job):
+        yield
 
 
 @contextmanager
@@ -99,6 +173,14 @@ def stays_away(outcome: Outcome) -> None:
     assert "process.cpu.time" in outcome.last
 
 
+def is_left_to_another(outcome: Outcome) -> None:
+    """It told of the machine while it could, and at the end another rank has the office."""
+    told = told_of_the_machine(outcome)
+    assert told[0]
+    assert not told[-1]
+    assert "the next rank holds" in outcome.words
+
+
 def stays(outcome: Outcome) -> None:
     """Nothing is missing of the machine."""
     assert all(told_of_the_machine(outcome))
@@ -126,6 +208,31 @@ CASES = (
         environ=rank(1, "killed"),
         steps=400,
         check=goes_over,
+    ),
+    Case(
+        name="rank-sampler-dies",
+        happens="In the rank that tells of the machine the thread that samples dies twice.",
+        missing="One look at most: the next rank has its part at its next look.",
+        said="A warning that it stays off; `hwmetrics.emitter` becomes 1 in another rank.",
+        fault="faults.ranks:sampler_dies",
+        argument=2,
+        environ=rank(0, "dies"),
+        steps=500,
+        added=3.0,
+        felt=False,
+        check=is_left_to_another,
+    ),
+    Case(
+        name="rank-sampler-hangs",
+        happens="In the rank that tells of the machine a look at it never ends: a call waits for a disk that is gone.",
+        missing="What is of the machine, until the first export after 10 s (or six intervals): then another rank has its part.",
+        said="`hwmetrics.sample.age` grows; `hwmetrics.emitter` becomes 1 in another rank.",
+        fault="faults.ranks:sampler_hangs",
+        environ=rank(0, "hangs"),
+        steps=500,
+        added=3.0,
+        felt=False,
+        check=is_left_to_another,
     ),
     Case(
         name="rank-folders-removed",

@@ -276,6 +276,13 @@ class Emitter:
         """Whether this process tells of the machine."""
         yield Reading(_EMITTER, int(self._everything or (self._elects and self._holds(NODE))), at)
 
+    def step_back(self) -> None:
+        """Leave every office to others until the next look: there may be none. From any thread, but not during a look."""
+        for office, books in self._books.items():
+            books.lose()
+            self._offices.give_up(office)
+        self._offices.give_up(_HEARD)
+
     def stop(self) -> None:
         """Leave every office to others."""
         for books in self._books.values():
