@@ -16,6 +16,7 @@ import pytest
 
 from otel_hwmetrics import __version__
 from otel_hwmetrics.cli import doctor as examined
+from otel_hwmetrics.cli import main
 
 GPUS = """
 [[gpu]]
@@ -105,6 +106,7 @@ def test_it_tells_what_a_job_would_see_and_cost(tmp_path: Path) -> None:
     assert told["options"] == {"gpus": "all"}
     assert 0 < told["cpu_seconds_a_look"] == pytest.approx(told["cpu_share"] * told["interval"])
     assert told["cpu_budget"] == 0.01
+    assert told["cpu_allowed"] == 0.015, "one GPU"
     assert told["threads"]["hwmetrics-sampler"]
     assert told["threads"]["hwmetrics-nvidia"]
     assert 0 <= told["sample_age"] < 60
@@ -117,7 +119,9 @@ def test_people_read_it_as_text_without_colours(here: Here) -> None:
     assert here.doctor(as_json=False, sources="system") == 0
     text = here.output.getvalue()
     assert "  up       system " in text
-    assert "of CPU a look, every 1 s " in text
+    assert "of a CPU at one look a second; cpu_budget allows 1%" in text
+    assert "This check's threads" in text
+    assert "hwmetrics.thread.up and hwmetrics.sample.age" in text
     assert "sources = system" in text
     assert "\x1b" not in text
 
@@ -131,10 +135,10 @@ def test_a_source_that_is_named_and_absent_fails(here: Here) -> None:
 
 
 def test_a_driver_that_hangs_is_named_in_bounded_time(tmp_path: Path) -> None:
-    """And everything else is told."""
+    """And everything else is told; it fails, though nobody named the driver: it is there, and broken."""
     (tmp_path / "gpus.toml").write_text(HUNG)
     done = run("--json", folder=tmp_path, OTEL_PYTHON_HWMETRICS_FAKE_NVML="gpus.toml")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     sources = {source["name"]: source for source in diagnosis(done)["sources"]}
     assert sources["nvidia"]["state"] == "failing"
     assert sources["system"]["state"] == "up"
@@ -176,8 +180,45 @@ def test_what_does_not_fit_into_the_budget_is_told(here: Here) -> None:
     """Before a job finds out."""
     assert here.doctor(sources="system", cpu_budget="0.000001") == 0
     ((what, mend),) = here.problems.items()
-    assert "more than cpu_budget" in what
+    assert "more than cpu_budget allows" in what
     assert "sample_interval" in mend
+    assert here.doctor(sample_interval="0") == 0
+    assert here.problems == {}, "without regular looks it does not act"
+    here.doctor(as_json=False)
+    assert "if an export has it look once a second; cpu_budget is of regular looks" in here.output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("environ", "why"),
+    [
+        ({"OTEL_PYTHON_HWMETRICS_ENABLED": "false"}, "measures nothing: the option enabled is false"),
+        ({"OTEL_PYTHON_HWMETRICS_EMIT": "never"}, "exports nothing: the option emit is never"),
+        ({"OTEL_SDK_DISABLED": "True"}, "exports nothing: OTEL_SDK_DISABLED is true"),
+        ({"OTEL_METRICS_EXPORTER": "none"}, "exports no metrics: OTEL_METRICS_EXPORTER is none"),
+    ],
+)
+def test_what_has_a_job_measure_or_export_nothing_is_told(
+    here: Here, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], why: str
+) -> None:
+    """It may be meant, so that it is no error; but it is not "no problems"."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert here.doctor(sources="system") == 0
+    (what,) = here.problems
+    assert why in what
+
+
+def test_ctrl_c_ends_it_without_a_traceback(
+    here: Here, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With the code that shells know an interrupt by."""
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(examined, "_options", interrupt)
+    assert main(["doctor"]) == 130
+    assert capfd.readouterr() == ("", "")
 
 
 class Terminal(io.StringIO):

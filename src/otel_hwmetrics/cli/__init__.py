@@ -11,6 +11,9 @@ from collections.abc import Sequence
 
 from otel_hwmetrics import __version__
 
+INTERRUPTED = 130
+"""The exit code of what Ctrl-C has ended, as shells have it: 128 and the signal's number."""
+
 
 def parser() -> argparse.ArgumentParser:
     """All commands and what they take."""
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0; 1 where options cannot be taken, something that they name is missing or broken, or the output
-        cannot be written; 2 for what is asked for and is not there, as argparse itself.
+        cannot be written; 130 after Ctrl-C; 2 for what is asked for and is not there, as argparse itself.
     """
     given = parser().parse_args(arguments)
 
@@ -54,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _run(given)
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BrokenPipeError:  # `| head` has seen enough
         code = 0
     except OSError as error:

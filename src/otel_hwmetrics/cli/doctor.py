@@ -25,6 +25,7 @@ from otel_hwmetrics.catalog import own
 from otel_hwmetrics.config import OPTIONS, Config, resolve
 from otel_hwmetrics.folders import folder
 from otel_hwmetrics.model import Reading, Snapshot
+from otel_hwmetrics.pace import allowed
 from otel_hwmetrics.pipeline import SOURCES
 from otel_hwmetrics.runners import Runner, ThreadRunner
 from otel_hwmetrics.sampler import Sampler
@@ -82,12 +83,12 @@ class Problem:
     Attributes:
         what: In words.
         mend: What would help.
-        named: Whether it is of what the user asked for by name; then the command fails.
+        fails: Whether the command fails for it: what the user asked for by name is missing, or what is there is broken.
     """
 
     what: str
     mend: str = ""
-    named: bool = True
+    fails: bool = True
 
 
 @dataclass
@@ -101,6 +102,7 @@ class Diagnosis:
     cpu_seconds_a_look: float = 0.0
     cpu_share: float = 0.0
     cpu_budget: float = 0.0
+    cpu_allowed: float = 0.0
     threads: dict[str, bool] = field(default_factory=dict)
     sample_age: float = 0.0
     files: str = ""
@@ -127,7 +129,7 @@ class _Judge:
 
 
 def doctor(output: TextIO, *, as_json: bool) -> int:
-    """Look at this machine, and print what was found; gives the exit code: 1 where what was named is missing or broken."""
+    """Look at this machine, and print what was found; gives the exit code: 1 for what was named and is missing, or is broken."""
     if os.environ.get("OTEL_PYTHON_HWMETRICS_FAKE_NVML"):  # as in the job
         from otel_hwmetrics.testing import install_from_environment
 
@@ -137,13 +139,14 @@ def doctor(output: TextIO, *, as_json: bool) -> int:
     diagnosis.problems += [Problem(f"{error}") for error in (*errors, *more_errors(config))]
     _look_at_files(config, diagnosis)
     _look_at_binding(config, diagnosis)
+    _look_at_switches(config, diagnosis)
     _try(config, diagnosis)
     if as_json:
         print(json.dumps(redaction.data(asdict(diagnosis)), indent=2), file=output)
     else:
         paint = _Paint(on=output.isatty() and not os.environ.get("NO_COLOR"))
         print(redaction.text("\n".join(_as_text(diagnosis, paint))), file=output)
-    return 1 if any(problem.named for problem in diagnosis.problems) else 0
+    return 1 if any(problem.fails for problem in diagnosis.problems) else 0
 
 
 def _versions() -> dict[str, str]:
@@ -182,7 +185,7 @@ def _look_at_files(config: Config, diagnosis: Diagnosis) -> None:
         )
     elif found is None:
         diagnosis.problems.append(
-            Problem("there is no folder that files can be written to", "set the option directory", named=False)
+            Problem("there is no folder that files can be written to", "set the option directory", fails=False)
         )
 
 
@@ -192,7 +195,23 @@ def _look_at_binding(config: Config, diagnosis: Diagnosis) -> None:
         library.load()
     except SourceUnavailable as error:
         if "nvidia" not in config.sources:
-            diagnosis.problems.append(Problem(error.reason, error.remedy, named=False))
+            diagnosis.problems.append(Problem(error.reason, error.remedy, fails=False))
+
+
+def _look_at_switches(config: Config, diagnosis: Diagnosis) -> None:
+    """What would have a job measure or export nothing, whatever there is to see."""
+    disabled, exporter = (
+        os.environ.get(name, "").strip().lower() for name in ("OTEL_SDK_DISABLED", "OTEL_METRICS_EXPORTER")
+    )
+    off = {
+        "a job measures nothing: the option enabled is false": not config.enabled,
+        "a job exports nothing: the option emit is never": config.emit == "never",
+        "a job exports nothing: OTEL_SDK_DISABLED is true": disabled == "true",
+        "under auto-instrumentation a job exports no metrics: OTEL_METRICS_EXPORTER is none": exporter == "none",
+    }
+    for what, holds in off.items():
+        if holds:
+            diagnosis.problems.append(Problem(what, "unset it where that is not meant", fails=False))
 
 
 def _try(config: Config, diagnosis: Diagnosis) -> None:
@@ -221,6 +240,7 @@ def _try(config: Config, diagnosis: Diagnosis) -> None:
         every = config.sample_interval or 1.0
         diagnosis.cpu_seconds_a_look = (_spent(sampler) - spent) / LOOKS
         diagnosis.cpu_share = diagnosis.cpu_seconds_a_look / every
+        diagnosis.cpu_allowed = allowed(config.cpu_budget, sum(runner.gpus for runner in sampler.runners))
         for runner in sampler.runners:
             read_time, cpu_time = (now - then for now, then in zip(_times(runner), before[runner], strict=True))
             costs = read_time / LOOKS, cpu_time / LOOKS / every
@@ -270,23 +290,25 @@ def _conclude(config: Config, diagnosis: Diagnosis, *, answered: bool) -> None:
     named = config.sources != ("auto",)
     for source in diagnosis.sources:
         if source.state == "failing" or (named and source.state == "absent"):
-            diagnosis.problems.append(Problem(f"{source.name}: {source.cause}", source.mend, named=named))
+            diagnosis.problems.append(
+                Problem(f"{source.name}: {source.cause}", source.mend, fails=named or source.state == "failing")
+            )
     if not answered or not all(diagnosis.threads.values()):
         diagnosis.problems.append(
             Problem("the sampler does not answer", "which source is late? name others in sources")
         )
-    if 0 < config.cpu_budget < diagnosis.cpu_share and config.sample_interval:
+    if 0 < diagnosis.cpu_allowed < diagnosis.cpu_share and config.sample_interval:
         diagnosis.problems.append(
             Problem(
-                f"looks take {diagnosis.cpu_share:.2%} of a CPU, more than cpu_budget: they will become fewer",
+                f"looks take {diagnosis.cpu_share:.2%} of a CPU, more than cpu_budget allows: they will become fewer",
                 "a longer sample_interval, fewer sources or a greater cpu_budget",
-                named=False,
+                fails=False,
             )
         )
     if "opentelemetry-sdk" not in diagnosis.versions:
         diagnosis.problems.append(
             Problem(
-                "nothing is exported without OpenTelemetry's SDK", "pip install 'otel-hwmetrics[otlp]'", named=False
+                "nothing is exported without OpenTelemetry's SDK", "pip install 'otel-hwmetrics[otlp]'", fails=False
             )
         )
 
@@ -320,19 +342,26 @@ def _as_text(diagnosis: Diagnosis, paint: _Paint) -> Iterator[str]:
         yield from _as_lines(source, paint)
     yield ""
     yield paint(_BOLD, "Cost")
-    budget = f"cpu_budget is {diagnosis.cpu_budget:.3g}" if diagnosis.cpu_budget else "there is no cpu_budget"
-    every = f"every {diagnosis.interval:g} s" if diagnosis.interval else "for an export every second"
-    yield f"  {1000 * diagnosis.cpu_seconds_a_look:.1f} ms of CPU a look, {every} {diagnosis.cpu_share:.2%} of one; {budget}"
+    often = {0.0: "if an export has it look once a second", 1.0: "at one look a second"}
+    every = often.get(diagnosis.interval, f"at a look every {diagnosis.interval:g} s")
+    budget = (
+        f"cpu_budget allows {100 * diagnosis.cpu_allowed:.3g}%" if diagnosis.cpu_budget else "there is no cpu_budget"
+    )
+    budget = budget if diagnosis.interval else "cpu_budget is of regular looks"
+    yield f"  {1000 * diagnosis.cpu_seconds_a_look:.1f} ms of CPU a look: {diagnosis.cpu_share:.2%} of a CPU {every}; {budget}"
     yield ""
-    yield paint(_BOLD, "Threads and files")
+    yield paint(_BOLD, "This check's threads")
     for name, alive in diagnosis.threads.items():
         yield f"  {name} {'is alive' if alive else paint(_RED, 'is dead')}"
-    yield f"  the newest sample is {diagnosis.sample_age:.1f} s old"
+    yield f"  its newest sample is {diagnosis.sample_age:.1f} s old"
+    yield f"  of a job that runs, {own.THREAD_UP.name} and {own.SAMPLE_AGE.name} tell"
+    yield ""
+    yield paint(_BOLD, "Files")
     yield f"  files go to {diagnosis.files}" if diagnosis.files else "  no files are written"
     yield ""
     yield paint(_BOLD, "Problems" if diagnosis.problems else "No problems")
     for problem in diagnosis.problems:
-        yield f"  {paint(_RED if problem.named else _YELLOW, 'error' if problem.named else 'note')}  {problem.what}"
+        yield f"  {paint(_RED if problem.fails else _YELLOW, 'error' if problem.fails else 'note')}  {problem.what}"
         yield from (f"         {problem.mend}",) if problem.mend else ()
 
 
