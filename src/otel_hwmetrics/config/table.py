@@ -127,8 +127,8 @@ class Config:
     )
     cpu_budget: float = ratio(
         0.01,
-        "Share of one CPU that the instrumentation may take: above it, it looks at the machine less often until it fits; 0 for "
-        "no limit.",
+        "Share of one CPU that the instrumentation may take; each GPU that is read adds half as much. Above it, the machine is "
+        "looked at less often until it fits; 0 for no limit.",
     )
     snapshot_timeout: float = seconds(
         0.2, "How long an export waits for a fresh look at the machine before it takes the last one.", least=0.01
