@@ -111,12 +111,13 @@ PLAIN_NAMES = (
 )
 
 LETTERS = string.ascii_letters + string.digits
+NUMBER = re.compile("[-+0-9.,/e]+")  # which is none behind `token`
 # Marks that may follow a letter in it; what ends a word or an address in one form is left to the forms that take it.
 WORDS = st.text(LETTERS + "_~.-", min_size=6, max_size=40).filter(
-    lambda word: word[0] in LETTERS and re.fullmatch("[0-9.e_~-]+", word) is None  # a number is no secret
+    lambda word: word[0] in LETTERS and not NUMBER.fullmatch(word)
 )
 PHRASES = st.text(LETTERS + " \\\"'!$%&()*+,-./:;<=>?@[]^_`{|}~", min_size=8, max_size=60).filter(
-    lambda word: word[0] in LETTERS and word[-1] in LETTERS and len(set(word)) > 3
+    lambda word: word[0] in LETTERS and word[-1] in LETTERS and len(set(word)) > 3 and not NUMBER.fullmatch(word)
 )
 
 IN_TEXT: tuple[Callable[[str, str], str], ...] = (
@@ -184,6 +185,7 @@ BY_ITS_PLACE: tuple[Callable[[str], str], ...] = (
     ),
     lambda secret: f'Cookie: a="1"; b={secret}',
     lambda secret: f"Cookie: 3; b={secret}",
+    lambda secret: f"Cookie: 3 ; b={secret}",
     lambda secret: f"login as me@example.com:{secret}@smtp.example.com failed",
     lambda secret: (
         f"https://me:p#{secret}@example.com/x and https://me:p?{secret}@example.com and https://me:p/{secret}@h"
@@ -394,7 +396,7 @@ def test_a_place_is_told_without_the_password_in_it() -> None:
         'File "/usr/lib/python3.11/secrets.py", line 12, in token_hex\n  File "/home/me/auth.py", line 4, in auth',
         "secrets.py:12 /var/run/secrets: mounted /dev/sas0: 3 http://localhost:8080/@me",
         "--moe-token-dispatcher-type alltoall --token_dispatcher flex eot_token=<|eot|> token_latency=0.1 token_per_gpu=x",
-        "token: 5/512, auth=True cookies: 3 'token': None, {'auth': false} pat=0.3",
+        "token: 5/512, auth=True, token=3 cookies: 3\n'token': None, {'auth': false} pat=0.3",
         "gpu:0@node7 worker:12@node5 10:20:30@node1 Basic training1 is done, basic block3",
         "hf_llama_checkpoint_converter_v2 sk-learn-pipeline-with-scaler sk_train.run.something.else r8_runs_of_last_week_v2",
         "npm_config_registry_for_tests_x pypi-simple-index-client-library lin_api_linear_api_backend_module dapi_config",

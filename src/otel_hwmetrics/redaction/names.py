@@ -68,7 +68,7 @@ HINTS: Final = words(
 
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
-_LONGEST = 200  # of what nobody's name is longer than, the end counts
+_LONGEST: Final = 200  # of what nobody's name is longer than, the end counts
 
 
 def is_secret(name: str) -> bool:
@@ -76,10 +76,13 @@ def is_secret(name: str) -> bool:
     return how_secret(name) > 0
 
 
-@functools.lru_cache(maxsize=1024)
 def how_secret(name: str) -> int:
     """How a name tells of a secret: 2 surely, 1 by a word that has other meanings, too, 0 not at all."""
-    name = name[-_LONGEST:]
+    return _how_secret(name[-_LONGEST:])
+
+
+@functools.lru_cache(maxsize=1024)
+def _how_secret(name: str) -> int:
     if name in _PLAIN or name.endswith(".py"):
         return 0
     plain = re.sub(r"[^a-z0-9]", "", name.lower())

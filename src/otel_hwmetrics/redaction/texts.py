@@ -42,7 +42,7 @@ _PATTERNS: Final = {
     "bracket": rf"\\.|{_QUOTED}|(?P<open>[\[({{])|(?P<close>[\])}}])",
     "rest": r"(?:\\.|[^\s\\,;)\]}\"'])*",
     # Of what is coded in base 64 there are four letters each, and a capital behind another letter.
-    "scheme of credentials": r"(?<![A-Za-z0-9_])(?P<scheme>[Bb]earer(?=\s+[A-Za-z0-9._~+/=-]{8})|BEARER"
+    "scheme of credentials": r"(?<![A-Za-z0-9_])(?P<scheme>[Bb]earer|BEARER"
     r"|[Bb]asic(?=\s+[A-Za-z0-9+/]{0,60}[a-z0-9][A-Z])(?=\s+(?:[A-Za-z0-9+/]{4}){1,256}(?:[A-Za-z0-9+/]{2,3}=)?"
     r"(?![A-Za-z0-9+/])))\s+[A-Za-z0-9._~+/=-]{8,}",
     "user": r"(?:(?<=//)|(?<![\w.+:/@-]))(?P<user>[\w.+-]{1,64}(?:@[\w-]{1,40}(?:\.[\w-]{1,40}){0,3}\.[A-Za-z]{2,20})?)"
@@ -143,19 +143,22 @@ def _without_named(given: str) -> Iterator[str]:
 
 
 def _is_plain(given: str, name: re.Match[str]) -> bool:
-    """Whether a number or a switch stands behind a name; behind that of a header, and nothing more."""
+    """Whether a number or a switch stands behind a name; behind that of a header, and nothing more in its line."""
     found = _pattern("plain").match(given, name.end())
-    return found is not None and not (_has_line(given, name) and given[found.end() : found.end() + 1].strip())
+    if not found or not _has_line(given, name):
+        return found is not None
+    more = _pattern("line").match(given, found.end())
+    return not (more and more[0].strip())
 
 
 def _value(given: str, name: re.Match[str], attempts: Iterator[int]) -> tuple[int, str]:
     """Where the value behind a name ends, and what is told instead."""
     begin = name.end()
     if found := _block(given, name):
-        pass
-    elif _has_line(given, name):
-        mark = given[name.start() - 1 : name.start()]
-        found = _pattern(f"line in {mark}" if mark in ("'", '"') else "line").match(given, begin)
+        return found.end(), REDACTED
+    if _has_line(given, name):
+        before = given[name.start() - 1 : name.start()]
+        found = _pattern(f"line in {before}" if before in ("'", '"') else "line").match(given, begin)
     elif found := _pattern("quoted").match(given, begin):
         mark = found["escaped"] or (found["quoted"] or "")[:1]
         return found.end(), f"{found['prefix'] or ''}{mark}{REDACTED}{mark}"
@@ -212,7 +215,7 @@ def data(given: Any, depth: int = _DEEPEST) -> Any:
             for key, value in given.items()
         }
     return [
-        REDACTED if _is_argument_of(before, each) else data(each, depth - 1)
+        _argument(each, before) if isinstance(each, str) else data(each, depth - 1)
         for before, each in zip(("", *given), given, strict=False)
     ]
 
@@ -223,7 +226,10 @@ def _hides(key: object, value: object) -> bool:
     return how_secret(key) > (1 if isinstance(value, int | float) else 0)
 
 
-def _is_argument_of(before: object, value: object) -> bool:
-    """Whether it stands behind a flag that takes a secret; what looks like another flag does not."""
-    flag = isinstance(before, str) and before.startswith("-") and "=" not in before and is_secret(before)
-    return flag and isinstance(value, str) and not value.startswith("--")
+def _argument(given: str, before: object) -> str:
+    """A text in a list, which may be a command line: behind a flag that takes a secret, or with the name in it."""
+    if isinstance(before, str) and before.startswith("-") and "=" not in before and is_secret(before):
+        return text(given) if given.startswith("--") else REDACTED  # another flag
+    name, mark, value = given.partition("=")
+    secret = how_secret(name) if mark and value and re.fullmatch(r"[\w.+~-]+", name) else 0
+    return f"{name}={REDACTED}" if secret > (1 if _pattern("plain").fullmatch(value) else 0) else text(given)
