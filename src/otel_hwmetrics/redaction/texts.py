@@ -26,13 +26,14 @@ _PATTERNS: Final = {
     r"|(?(slash)(?!)|(?<=[\"'])\s*,\s*(?=[bru]{0,2}\\{0,7}[\"']))"
     r"|(?(dashes)(?(quote)(?!)|(?(slash)(?!)|[ \t]+(?!--)))|(?!)))",
     "quoted":
-    # Three quotes, or one of each as a shell puts them together; to the end of the line, where they are not closed.
-    r"(?P<prefix>[bru]{0,2})(?P<quoted>\"{3}.*?\"{3}|'{3}.*?'{3}"
+    # Three quotes, or one of each as a shell puts them together; to the end of the line, where they are not closed or
+    # have one in them as a shell writes it.
+    r"(?P<prefix>[bru]{0,2})(?P<quoted>\"{3}.*?\"{3}|'{3}.*?'{3}|'[^'\n]*'\"'\"'[^\n]*"
     rf"|(?:{_QUOTED})(?:{_QUOTED}|[^\s\"',;:)\]}}>&])*(?:[\"'][^\n]*)?)"
     r"|[\"'][^\n]*"
     # Quotes that are themselves in quotes.
     r"|(?P<escaped>\\{1,7}[\"'])(?:[^\n]*?(?<!\\)(?P=escaped)|[^\n]*)",
-    "plain": r"(?:[-+]?[0-9][0-9.,/e+-]{0,11}|[Tt]rue|[Ff]alse|[Nn]one|null)(?=[\s,;)\]}]|$)",
+    "plain": r"(?:[-+]?[0-9][0-9.,/e+-]{0,11}|[Tt]rue|[Ff]alse|[Nn]one|null)(?=[\s;)\]}]|,[\s\"']|,?$)",
     "word": r"(?:\\.|[^\s\\])+\\?",
     "line": r"[^\r\n]+",
     "line in '": r"[^\r\n']+",
