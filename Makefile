@@ -18,7 +18,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-frameworks lint audit docs soak soak-faults forks bench clean
+.PHONY: help demo test test-oldest test-frameworks environments lint audit docs soak soak-faults forks bench clean
 .DELETE_ON_ERROR:
 
 help: ## Say what there is.
@@ -36,6 +36,8 @@ test-oldest: $(VENV)-oldest/.has-oldest ## Run the tests of what others' version
 
 test-frameworks: $(VENV)-frameworks/.has-frameworks ## Run the tests that need PyTorch; the first time takes two minutes.
 	$(VENV)-frameworks/bin/python -m pytest -q tests/frameworks $(ARGS)
+
+environments: $(VENV)-oldest/.has-oldest $(VENV)-frameworks/.has-frameworks # Of the two above; for .ci/run.
 
 lint: $(VENV)/.has-test ## Check style, types and walls.
 	$(BIN)/ruff check .
