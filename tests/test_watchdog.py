@@ -341,10 +341,9 @@ def test_what_a_fault_cuts_short_is_booked_once_and_what_a_dead_thread_spent_is_
     before = len(_guard.faults) and sum(_guard.faults.values())
     until(lambda: sum(_guard.faults.values()) > before + 20)
     assert made.pace._looks < spent + 0.5, "each fault takes less than a millisecond, and the thread 0.1 s so far"
-    first = made._life.thread
+    first, spent = made._life.thread, made.pace._looks
     throw(first)
     until(lambda: made._life.thread is not first)
-    spent = made.pace._looks
     faults = sum(_guard.faults.values())
     until(lambda: sum(_guard.faults.values()) > faults + 2)
     assert made.pace._looks >= spent
