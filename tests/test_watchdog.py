@@ -451,7 +451,7 @@ def test_health_is_exported_when_nothing_else_can_be() -> None:
             throw(thread)
             until(lambda thread=thread: life.off or life.thread is not thread)  # type: ignore[misc]
         until(lambda: not life.alive)
-        pipeline.sampler.latest = None  # as if it were too old
+        pipeline.sampler.latest = pipeline._shared = None  # as if they were too old
         ill = exported(reader)
         assert "system.cpu.time" in well
         assert set(ill) == {
