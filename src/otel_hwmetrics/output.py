@@ -1,37 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The job's own output: nothing of ours takes its place, and no line of ours waits for who reads it.
+"""The job's own output: no line of ours waits for who reads it.
 
-A process that has closed its standard output or errors gives their numbers to what is opened next, and whatever is
-printed then goes there. And whoever writes to a pipe that is full waits for its reader: with the handler's lock, for
-which the training waits in its turn when it logs or ends (`logging.shutdown`).
+Whoever writes to a pipe that is full waits for its reader: with the handler's lock, for which the training waits in its
+turn when it logs or ends (`logging.shutdown`).
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import select
 from collections.abc import Iterator
-from typing import Final
-
-_STANDARD: Final = 2  # 0 to 2 are input, output and errors
-
-
-def apart(descriptor: int) -> int:
-    """The same file by a number that is not the standard input's, output's or errors'; the one before is closed.
-
-    Raises:
-        OSError: There is no descriptor left; none stays open.
-    """
-    standard = []
-    try:
-        while descriptor <= _STANDARD:
-            standard.append(descriptor)
-            descriptor = os.dup(descriptor)
-    finally:
-        for each in standard:
-            os.close(each)
-    return descriptor
 
 
 class WouldWait(logging.Filter):

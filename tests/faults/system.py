@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import logging
@@ -36,6 +37,9 @@ UP: Final = "hwmetrics.source.up"
 ERRORS: Final = "hwmetrics.internal.errors"
 ODD: Final = b"odd-\xff\xfe"
 """A name that is no text in UTF-8."""
+STEPS: Final = 150
+OPENED_AT: Final = 60
+"""The step at which a job whose output is closed has a log for it."""
 
 
 @contextmanager
@@ -224,10 +228,11 @@ def every_name_is_text(outcome: Outcome) -> None:
 
 @contextmanager
 def deaf(job: Job) -> Iterator[None]:
-    """Nobody reads what the job prints: its output is closed, or a pipe that is full."""
+    """Nobody reads what the job prints: its output is closed until it has a file for it, or a pipe that is full."""
     if job.argument == "closed":
         os.close(1)
         os.close(2)
+        _print_later(job)
     else:
         _, end = os.pipe()
         os.set_blocking(end, False)
@@ -247,6 +252,36 @@ def deaf(job: Job) -> Iterator[None]:
 
     with operated(job, operate):
         yield
+
+
+def _print_later(job: Job) -> None:
+    """Open a log as output and errors when the job has run for a while, and print there to the very end."""
+    log = Path(tempfile.gettempdir(), "log")
+
+    def step(number: int) -> None:
+        if number == OPENED_AT:
+            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            for each in (1, 2):
+                os.dup2(descriptor, each)
+        if number >= OPENED_AT:
+            os.write(1 + number % 2, b"step %d\n" % number)
+
+    def end() -> None:
+        os.write(1, b"step last\n")
+        os.write(2, b"step last\n")
+        job.told.line(log=log.read_text(encoding="utf-8"))
+
+    job.on_step.append(step)
+    atexit.register(end)  # before we are instrumented, so it is called afterwards
+
+
+def what_is_printed_later_is_there(outcome: Outcome) -> None:
+    """Every line that the job printed, in its order; what we say may be between them, and nothing else."""
+    it_is_told_all_the_same(outcome)
+    log = next(line["log"] for line in outcome.lines if "log" in line).splitlines()
+    wanted = [*(f"step {number}" for number in range(OPENED_AT, STEPS)), "step last", "step last"]
+    assert [line for line in log if line.startswith("step")] == wanted
+    assert all(line.startswith(("step", "otel_hwmetrics")) for line in log), log
 
 
 def it_is_told_all_the_same(outcome: Outcome) -> None:
@@ -335,9 +370,9 @@ CASES = (
     _case(
         "output_closed",
         deaf,
-        it_is_told_all_the_same,
-        happens="The job's output is closed, and a GPU is lost.",
-        missing="Lines of the log.",
+        what_is_printed_later_is_there,
+        happens="The job's output is closed, later the job opens a log file in its place, and a GPU is lost.",
+        missing="Lines of the log until then; of the job's own lines none.",
         said="The alert, by OpenTelemetry.",
         argument="closed",
         added=4.0,

@@ -516,7 +516,7 @@ def test_each_file_is_read_once_a_sample(
         return pread(descriptor, size, offset)
 
     monkeypatch.setattr(os, "pread", counted)
-    monkeypatch.setattr(os, "open", lambda *arguments: pytest.fail(f"opened {arguments}"))
+    monkeypatch.setattr(os, "open", lambda *arguments, **_: pytest.fail(f"opened {arguments}"))
     clock.advance(1.0)
     for reading in source.read().readings:
         assert series[reading.series] is reading.series

@@ -127,7 +127,7 @@ def test_a_kernel_that_was_told_not_to_count_is_not_asked_again(
     opened: list[str] = []
     real = os.open
 
-    def refuse(path: str, flags: int) -> int:
+    def refuse(path: str, flags: int, *_: int, **__: int | None) -> int:
         if "pressure" in path:
             opened.append(path)
             raise OSError(errno.EOPNOTSUPP, "Operation not supported", path)
@@ -231,7 +231,7 @@ def test_each_file_is_read_once_a_sample(tmp_path: Path, clock: ManualClock, mon
         return pread(descriptor, size, offset)
 
     monkeypatch.setattr(os, "pread", counted)
-    monkeypatch.setattr(os, "open", lambda *arguments: pytest.fail(f"opened {arguments}"))
+    monkeypatch.setattr(os, "open", lambda *arguments, **_: pytest.fail(f"opened {arguments}"))
     clock.advance(1.0)
     source.read()
     assert len(reads) == len(set(reads)) == 8

@@ -309,7 +309,7 @@ def test_a_look_is_two_reads_of_the_kernel_s_files(monkeypatch: pytest.MonkeyPat
         reads.append(descriptor)
         return pread(descriptor, size, offset)
 
-    monkeypatch.setattr(os, "open", lambda *_: pytest.fail("opened again"))
+    monkeypatch.setattr(os, "open", lambda *_, **__: pytest.fail("opened again"))
     monkeypatch.setattr(os, "pread", noted)
     monkeypatch.setattr(psutil, "Process", lambda *_: pytest.fail("psutil was asked"))
     source.read()

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from otel_hwmetrics import redaction
 from otel_hwmetrics.config.kinds import ConfigError, show
+from otel_hwmetrics.descriptors import opened
 
 _logger = redaction.logger()
 
@@ -97,7 +98,7 @@ def _found(path: Path) -> bytes:
 
 
 def _at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+    return opened(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
 def _harmless(table: dict[str, Any], path: Path, errors: list[ConfigError]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import os
 from types import ModuleType
 
 from otel_hwmetrics import forks
+from otel_hwmetrics.descriptors import identity
 from otel_hwmetrics.folders import Folder
 
 fcntl: ModuleType | None
@@ -27,8 +28,7 @@ _changing = forks.Section()
 class Kept:
     """One file of a folder, open for as long as it is kept. Used by one thread at a time.
 
-    The number of a descriptor says little: a job that closes what it does not know, as some do to become a daemon, has the
-    next file that it opens under the same number. So before it is written to, locked or closed it is looked at.
+    The number of a descriptor says little (`identity`), so before it is written to, locked or closed it is looked at.
 
     Args:
         folder: Where it is.
@@ -45,7 +45,7 @@ class Kept:
         self._name = name
         with _changing:
             self._number = folder.open_file(name)
-            self._identity = _identity(self._number)
+            self._identity = identity(self._number)
             _open.add(self)
 
     @property
@@ -55,7 +55,7 @@ class Kept:
 
     @property
     def _ours(self) -> bool:
-        return self._number >= 0 and _identity(self._number) == self._identity
+        return self._number >= 0 and identity(self._number) == self._identity
 
     def lock(self, *, shared: bool = False) -> bool:
         """Have its lock, alone or together with others, unless somebody has it otherwise. Never waits.
@@ -88,14 +88,6 @@ class Kept:
             with contextlib.suppress(OSError):
                 os.close(self._number)
         self._number = -1
-
-
-def _identity(number: int) -> tuple[int, int] | None:
-    try:
-        found = os.fstat(number)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 @forks.in_child

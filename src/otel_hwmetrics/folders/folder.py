@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
+from otel_hwmetrics.descriptors import opened
 from otel_hwmetrics.folders.names import STAMP
-from otel_hwmetrics.output import apart
 from otel_hwmetrics.ranks import WORLD_SIZE, ranks
 
 KEEP = 50
@@ -95,7 +95,7 @@ class Folder:
         """
         _make(self.path)
         with self._open() as folder:
-            descriptor = apart(os.open(self._from(folder, name), _STANDING, _PRIVATE_FILE, dir_fd=folder))
+            descriptor = opened(self._from(folder, name), _STANDING, _PRIVATE_FILE, dir_fd=folder)
         try:
             _check_standing(os.fstat(descriptor), self / name)
             if hasattr(os, "fchmod"):
@@ -239,7 +239,7 @@ class Folder:
         if os.open not in os.supports_dir_fd:
             yield None
             return
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | (os.O_NOFOLLOW if self._alone else 0))
+        descriptor = opened(self.path, os.O_RDONLY | os.O_DIRECTORY | (os.O_NOFOLLOW if self._alone else 0))
         try:
             found = os.fstat(descriptor)
             if self._alone and not (mine(found) and not found.st_mode & _OTHERS):
@@ -283,6 +283,6 @@ def _created(folder: str, name: str, descriptor: int | None) -> BinaryIO:
 
     def opener(path: str, flags: int) -> int:
         flags |= getattr(os, "O_NOFOLLOW", 0)  # O_EXCL is among them, which does not follow a link either
-        return os.open(path if descriptor is None else name, flags, _PRIVATE_FILE, dir_fd=descriptor)
+        return opened(path if descriptor is None else name, flags, _PRIVATE_FILE, dir_fd=descriptor)
 
     return cast("BinaryIO", open(os.path.join(folder, name), "xb", opener=opener))

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from otel_hwmetrics._guard import guard
-from otel_hwmetrics.output import apart
+from otel_hwmetrics.descriptors import apart
 
 LOOK_EVERY = 2.0
 """Seconds after which we hear again, at the latest, where somebody has replaced the Python handler and put it back."""

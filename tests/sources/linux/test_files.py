@@ -33,7 +33,7 @@ def test_a_look_at_a_small_file_is_one_system_call(monkeypatch: pytest.MonkeyPat
     file = KernelFile(str(path))
     file.read()
     pread = Mock(wraps=os.pread)
-    monkeypatch.setattr(os, "open", lambda *_: pytest.fail("opened again"))
+    monkeypatch.setattr(os, "open", lambda *_, **__: pytest.fail("opened again"))
     monkeypatch.setattr(os, "pread", pread)
     assert file.read() == b"content"
     assert pread.call_count == 1
@@ -150,3 +150,34 @@ def test_a_forked_child_holds_no_file_and_has_read_nothing() -> None:
     """
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["0", "True"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_the_job_has_put_in_its_place_is_left_open(tmp_path: Path) -> None:
+    """Where a read fails, when the file is closed, and in a forked child; and the file is read again."""
+    script = """if True:
+        import os, sys
+        from otel_hwmetrics.sources.linux.files import KernelFile
+        log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+        file = KernelFile(os.devnull)
+        def replaced():
+            file.read()
+            number = file._descriptor
+            os.dup2(log, number)
+            return number
+        number = replaced()
+        try:
+            file.read()
+        except OSError:
+            os.write(number, b"read ")
+        number = replaced()
+        file.close()
+        os.write(number, b"closed ")
+        number = replaced()
+        pid = os.fork()
+        if not pid:
+            os._exit(0 if os.write(number, b"forked") and file.read() == b"" else 1)
+        raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "log")], check=True)
+    assert (tmp_path / "log").read_bytes() == b"read closed forked"

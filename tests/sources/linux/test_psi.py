@@ -43,7 +43,7 @@ def test_only_what_is_for_ever_is_no_pressure(
 ) -> None:
     """Any other error leaves the question open."""
 
-    def refuse(*_: object) -> int:
+    def refuse(*_: object, **__: object) -> int:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "open", refuse)

@@ -619,7 +619,7 @@ def test_while_it_cannot_be_told_whether_pressure_is_counted_nothing_is_estimate
         count_pressure(root)
     real = os.open
 
-    def refuse(path: str, flags: int) -> int:
+    def refuse(path: str, flags: int, *_: int, **__: int | None) -> int:
         if "pressure" in path:
             raise OSError(number, os.strerror(number), path)
         return real(path, flags)

@@ -7,9 +7,12 @@ interpreter, which a busy training loop may give back only 5 ms later. A descrip
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 from typing import Final, NamedTuple
+
+from otel_hwmetrics.descriptors import identity, opened
 
 _FIRST_SIZE: Final = 4096
 # What the kernel gives of a file of many records at a time is about a page (seq_read_iter in fs/seq_file.c).
@@ -79,13 +82,14 @@ class KernelFile:
             read may give less than there is; other files come whole.
     """
 
-    __slots__ = ("__weakref__", "_descriptor", "_records", "_size", "path")
+    __slots__ = ("__weakref__", "_descriptor", "_identity", "_records", "_size", "path")
 
     def __init__(self, path: str, *, records: bool = False) -> None:
         self.path = path
         self._records = records
         self._size = _FIRST_SIZE
         self._descriptor = -1
+        self._identity: tuple[int, int] | None = None
 
     def read(self) -> bytes:
         """The whole content now. Called by one thread at a time.
@@ -94,7 +98,8 @@ class KernelFile:
             OSError: It cannot be opened or read, or its subject is gone; the next call opens it afresh.
         """
         if self._descriptor < 0:
-            self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            self._descriptor = opened(self.path, os.O_RDONLY)
+            self._identity = identity(self._descriptor)
             _files.add(self)
         try:
             return self._read()
@@ -119,7 +124,8 @@ class KernelFile:
         return b"".join(parts)
 
     def close(self) -> None:
-        """Let go of the descriptor; a later read opens the file again."""
-        if self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
-            os.close(descriptor)
+        """Let go of the descriptor, unless the job has another file there by now; a later read opens the file again."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0 and identity(descriptor) == self._identity:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)

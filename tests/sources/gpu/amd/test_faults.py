@@ -425,10 +425,10 @@ def refuse(patched: pytest.MonkeyPatch, name: str, code: int) -> None:
     """Let the kernel refuse files of this name."""
     genuine_open, genuine_read = os.open, KernelFile.read
 
-    def opening(path: str, *arguments: Any) -> int:
+    def opening(path: str, *arguments: Any, **more: Any) -> int:
         if os.path.basename(path) == name:
             raise OSError(code, os.strerror(code), path)
-        return genuine_open(path, *arguments)
+        return genuine_open(path, *arguments, **more)
 
     def reading(self: KernelFile) -> bytes:
         if os.path.basename(self.path) == name:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+from otel_hwmetrics.descriptors import opened
 from otel_hwmetrics.sources.base import Unsupported
 from otel_hwmetrics.sources.linux.files import KernelFile
 
@@ -81,7 +82,7 @@ def read(path: str, most: int = 1 << 20) -> bytes:
         OSError: It cannot be read now.
     """
     with _forever():
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        descriptor = opened(path, os.O_RDONLY)
         try:
             content = part = os.read(descriptor, min(most, _CHUNK))
             # Text of a sensor comes whole; lists longer than a page come in pieces.
