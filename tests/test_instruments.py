@@ -226,7 +226,7 @@ def test_without_a_sample_there_is_no_snapshot_and_later_there_is() -> None:
 )
 def test_a_backend_that_adds_up_growth_is_known(preference: str, variable: str, expected: bool) -> None:  # noqa: FBT001
     """By the real SDK's reader; before there is a real provider, by the environment."""
-    kinds = {
+    kinds: dict[str, dict[type, AggregationTemporality]] = {
         "delta": {ObservableCounter: AggregationTemporality.DELTA},
         "cumulative": {ObservableCounter: AggregationTemporality.CUMULATIVE},
     }
