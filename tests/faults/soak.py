@@ -11,12 +11,10 @@ job of weeks; before and after it they come and go. It prints one line of JSON, 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import logging
 import os
 import random
-import statistics
 import sys
 import tempfile
 import threading
@@ -35,6 +33,7 @@ import otel_hwmetrics as hw
 from faults.soak_books import PATIENCE, Books, Callbacks, Lines, Lost, Records, Spans
 from faults.soak_chaos import Chaos, World, source_thread_dies
 from faults.soak_gpus import board
+from faults.soak_scales import Scales
 from otel_hwmetrics._guard import faults
 from otel_hwmetrics.catalog import gpu, own
 from otel_hwmetrics.config import resolve
@@ -43,14 +42,9 @@ from otel_hwmetrics.pipeline import Pipeline
 from otel_hwmetrics.stepclock import CLOCK
 from otel_hwmetrics.testing import FakeNvml, ManualClock
 
-WARM_UP: Final = 0.1
-"""Share of the looks after which nothing may grow any more."""
-ROBUST: Final = 5
-"""Weighings whose median counts, at either end."""
 SHORT_LIFE: Final = (300, 3000)
 """Looks of a pipeline that comes and goes."""
 EXPORT_EVERY: Final = 300
-WEIGH_EVERY: Final = 2500
 SURE: Final = 40
 """Looks in a row that found a GPU to be hot, or cool, after which its alert must fire, or be over."""
 
@@ -117,8 +111,7 @@ class Soak:
         hw.on_alert(Callbacks(self.books))
         world = World(self._clock, self._nvml, self.books, self._files, self._fork)
         self._chaos = Chaos(world, self._chance)
-        self.weights: list[tuple[int, int]] = []
-        self.between: list[tuple[int, int, int, int]] = []
+        self.scales = Scales(looks)
         self.lives = self.children = self.certain = self.most_files = 0
 
     def run(self) -> None:
@@ -131,15 +124,12 @@ class Soak:
         try:
             while self.look < self.looks:
                 self._live()
+            for span, *_ in reversed(self._open):
+                span.end(self._clock.time_ns())
+            self.books.settle()
         finally:
             self._chaos.mend()
             self._nvml.uninstall()
-
-    @property
-    def grown(self) -> float:
-        """Bytes of memory that were added after the warm-up; 0 of a soak that is too short to say."""
-        warm = [weight for look, weight in self.weights if look > self.looks * WARM_UP] or [0]
-        return statistics.median(warm[-ROBUST:]) - statistics.median(warm[:ROBUST])
 
     def open_span(self) -> int | None:
         """The training span that an alert belongs to now."""
@@ -147,7 +137,7 @@ class Soak:
 
     def _length(self) -> int:
         """Of the next pipeline's life, in looks: the middle half is one."""
-        begin, end = self.looks // 4, self.looks * 3 // 4
+        begin, end = self.scales.longest
         if begin <= self.look < end:
             return end - self.look
         until = begin if self.look < begin else self.looks
@@ -174,17 +164,19 @@ class Soak:
             self._judge_for_oneself(pipeline)
             if self.look % EXPORT_EVERY == 0:
                 self._export()
-            if self.look % WEIGH_EVERY == 0:
+            if self.look % self.scales.every == 0:
                 self.books.close()
-                self._weigh()
+                self.scales.weigh(self.look)
         self._export()
         pipeline.stop()
         self._open = [(span, until, False) for span, until, _ in self._open]
-        self.books.forget_homeless()
+        self.books.forget()
         self._chaos.mend()
         self.books.close()
         self._sure.clear()
-        self._count()
+        self.scales.rest(self.look)
+        if self._files.is_dir():
+            self.most_files = max(self.most_files, len(os.listdir(self._files)))
 
     def _pipeline(self) -> Watched:
         options: dict[str, Any] = {
@@ -317,23 +309,6 @@ class Soak:
             raise Lost(f"a forked child speaks, or fails: {os.waitstatus_to_exitcode(status)}")
         self.children += 1
 
-    def _weigh(self) -> None:
-        """Note what is in memory, of what is in use."""
-        gc.collect()
-        with open("/proc/self/statm", encoding="ascii") as file:
-            resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        self.weights.append((self.look, resident))
-
-    def _count(self) -> None:
-        """Note what is left when no pipeline is running: threads that were stuck end first."""
-        deadline = time.monotonic() + PATIENCE
-        while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < deadline:
-            time.sleep(0.001)
-        tasks, descriptors = len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
-        self.between.append((self.look, threading.active_count(), tasks, descriptors))
-        if self._files.is_dir():
-            self.most_files = max(self.most_files, len(os.listdir(self._files)))
-
 
 def _identifier(span: Span) -> int:
     return span.get_span_context().span_id
@@ -355,9 +330,11 @@ def report(soak: Soak, seconds: float, cpu: float) -> dict[str, Any]:
         "refused": dict(books.refused),
         "events": dict(books.events),
         "internal": dict(faults),
-        "grown": soak.grown,
-        "weights": soak.weights,
-        "between": soak.between,
+        "raised": dict(soak._chaos.world.raised),
+        "grown": soak.scales.grown,
+        "grown_in_life": soak.scales.grown_in_life,
+        "during": soak.scales.during,
+        "between": soak.scales.between,
         "most_files": soak.most_files,
     }
 

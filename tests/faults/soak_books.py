@@ -3,6 +3,9 @@
 
 What is decided is noted before anybody is told. Each place notes what it is given before it may refuse it; so a
 refusal in one is no excuse for what another lacks.
+
+What is not asked here: whether it was right to decide so. That is what `faults.soak` asks of the temperature alone, and
+the rules' own tests of all else. Spans are counted and not read: which alert an event is of is not compared.
 """
 
 from __future__ import annotations
@@ -80,6 +83,7 @@ class Books:
         self.told = 0
         self.refused: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
+        self._of_this: set[tuple[str, str]] = set()  # rules and states that the present pipeline has counted
         self._decided: list[Told] = []
         self._arrived: dict[str, list[Told]] = {place: [] for place in PLACES}
         self._onto: Counter[int] = Counter()  # by span: how many events it is to have
@@ -94,6 +98,7 @@ class Books:
             self.told += 1
             if not step.blind:
                 self.totals[told.rule, told.state] += 1
+                self._of_this.add((told.rule, told.state))
             key = (told.rule, step.subject.key)
             waiting = self._homeless.pop(key, None)
             if span is not None:
@@ -106,9 +111,10 @@ class Books:
         self._onto[span] += len(self._homeless)
         self._homeless.clear()
 
-    def forget_homeless(self) -> None:
-        """The pipeline ends; the next one knows nothing of what waited."""
+    def forget(self) -> None:
+        """The pipeline ends; the next one knows nothing of what waited, nor of what was counted."""
         self._homeless.clear()
+        self._of_this.clear()
 
     def arrive(self, place: str, told: Told) -> None:
         """A place is told of an alert.
@@ -149,13 +155,29 @@ class Books:
         if self._wrong:
             raise Lost("; ".join(self._wrong))
 
+    def settle(self) -> None:
+        """Close the books for good: every span has ended.
+
+        Raises:
+            Lost: Places differ, or a span that is owed events was never seen to end.
+        """
+        self.close()
+        if owed := +self._onto:
+            raise Lost(f"spans that have not ended: {len(owed)}, which {owed.total()} events are for")
+
     def compare(self, exported: Mapping[tuple[str, str], float]) -> None:
         """Hold exported counts of steps, by rule and state, against all that were decided.
 
+        What earlier pipelines alone decided may be lacking: it is shown again, and goes on, with this one's first step.
+
         Raises:
-            Lost: They differ.
+            Lost: They differ, or one has what the other lacks.
         """
-        wrong = {key: (count, self.totals[key]) for key, count in exported.items() if count != self.totals[key]}
+        wrong = {
+            key: (exported.get(key, 0), self.totals[key])
+            for key in exported.keys() | self._of_this
+            if exported.get(key, 0) != self.totals[key]
+        }
         if wrong:
             raise Lost(f"exported and decided: {wrong}")
 

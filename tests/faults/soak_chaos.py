@@ -63,6 +63,7 @@ class World:
         books: Where the places that are told of alerts are.
         files: Where recordings are written.
         fork: Forks a child, and asks it whether it is silent.
+        raised: How often a source has raised what nobody foresaw, by what the guard calls the place.
     """
 
     def __init__(self, clock: ManualClock, nvml: FakeNvml, books: Books, files: Path, fork: Callable[[], None]) -> None:
@@ -71,6 +72,7 @@ class World:
         self.books = books
         self.files = files
         self.fork = fork
+        self.raised: Counter[str] = Counter()
         self.pipeline: Pipeline | None = None
 
     def runner(self, name: str) -> Runner:
@@ -146,6 +148,7 @@ def source_raises(world: World, chance: random.Random) -> Iterator[int]:
     error = chance.choice(RAISED)
 
     def read() -> Batch:
+        world.raised[f"reading {source.name}"] += 1
         raise error()
 
     source.read = read  # type: ignore[method-assign]
