@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -72,13 +73,107 @@ class Busy:
 # What is waited for
 
 
-def test_a_child_never_finds_a_section_half_done() -> None:
-    """The fork waits for its end, and the child can enter it."""
-    section = Section()
+def test_a_fork_waits_for_the_end_of_a_section() -> None:
+    """What is short is whole in the child, however slow the machine is, for as long as it may take."""
+    section = Section(patience=20.0)
+    whole: list[bool] = []
     for _ in range(TRIES):
-        busy = Busy(section, seconds=0.01)
-        assert code_of_child(lambda: section.lock.acquire(blocking=False)) == 0
-        busy.end()
+        whole.clear()
+        begun = threading.Event()
+
+        def change(begun: threading.Event = begun) -> None:
+            with section:
+                begun.set()
+                time.sleep(0.01)
+                whole.append(True)
+
+        thread = threading.Thread(target=change)
+        thread.start()
+        assert begun.wait(20)
+        assert code_of_child(lambda: whole == [True] and section.lock.acquire(blocking=False)) == 0
+        thread.join()
+
+
+def test_a_child_can_enter_a_section_that_takes_longer() -> None:
+    """At once, and so can its own children, who wait for nobody; in the parent it goes on."""
+    section = Section()
+    busy = Busy(section)
+
+    def enter() -> bool:
+        before = time.monotonic()
+        with section:
+            pass
+        entered = time.monotonic() - before
+        return entered < forks.PATIENCE and code_of_child(lambda: section.lock.acquire(blocking=False)) == 0
+
+    codes = {code_of_child(enter) for _ in range(TRIES)}
+    assert 0 in codes  # at once, that is the best of them
+    assert 2 not in codes
+    assert not section.lock.acquire(blocking=False)
+    busy.end()
+
+
+def test_what_is_free_again_at_the_end_of_the_waiting_is_taken() -> None:
+    """Nothing is mended that came to its end while something else was waited for."""
+    first, second, mended = threading.Lock(), threading.Lock(), threading.Event()
+    forks.wait_for(lambda: [Awaited(first, mended.set), Awaited(second)])
+    busy = Busy(first)
+
+    class Late:
+        """Free once somebody waits for it, when the other one is, too."""
+
+        def acquire(self, timeout: float = 0.0) -> bool:
+            busy.end()
+            return second.acquire(timeout=timeout)
+
+        def release(self) -> None:
+            second.release()
+
+    forks.wait_for(lambda: [Awaited(Late())])
+    assert code_of_child(lambda: not mended.is_set() and not first.locked()) == 0
+    assert not first.locked()
+
+
+def test_sections_come_and_go_while_others_fork() -> None:
+    """No fork leaves out any for that."""
+    ended = threading.Event()
+    known = len(forks._all_sections())
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            assert len([Section() for _ in range(20)]) == 20
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(2000):
+        assert len(forks._all_sections()) >= known
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert len(forks._all_sections()) == known
+
+
+def test_no_fork_waits_for_logging_with_a_lock_in_its_hands() -> None:
+    """The hook of `logging` waits without limit, maybe for somebody who waits for us in turn."""
+    lock, mended = threading.Lock(), threading.Event()
+    forks.wait_for(lambda: [Awaited(lock, mended.set)])
+    begun = threading.Event()
+
+    def configure() -> None:
+        with logging._lock:  # type: ignore[attr-defined] # as `logging.config.dictConfig` does while it makes handlers
+            begun.set()
+            time.sleep(2 * forks.PATIENCE)
+            assert lock.acquire(timeout=20)
+            lock.release()
+
+    thread = threading.Thread(target=configure)
+    thread.start()
+    assert begun.wait(20)
+    assert code_of_child(lambda: lock.acquire(timeout=20)) == 0
+    thread.join(20)
+    assert not thread.is_alive()
+    assert not lock.locked()
 
 
 def test_what_hangs_holds_a_fork_up_for_a_bounded_time() -> None:
@@ -116,14 +211,14 @@ def test_a_thread_may_fork_within_its_own_section() -> None:
 
 
 def test_several_threads_may_fork_at_once() -> None:
-    """Each waits for the others at the most for as long as for anything else, and each child is whole."""
+    """Each waits for the others at the most for as long as for anything else, and each child can go on."""
     lock, section = threading.Lock(), Section()
     forks.wait_for(lambda: [Awaited(lock)])
     codes: list[int] = []
 
     def fork_often() -> None:
         for _ in range(TRIES):
-            code = code_of_child(lambda: lock.acquire(blocking=False) and section.lock.acquire(blocking=False))
+            code = code_of_child(lambda: lock.acquire(timeout=20) and section.lock.acquire(timeout=20))
             codes.append(code)
 
     threads = [threading.Thread(target=fork_often) for _ in range(4)]
@@ -370,6 +465,30 @@ print(tried("span"))
 print(any(tried("log") == "False" for _ in range(3)))  # a processor is not waited for on a machine that is too slow
 """
     ) == ["False", "True"]
+
+
+def test_while_a_thread_of_ours_is_where_no_fork_comes_for_longer_than_one_waits() -> None:
+    """It opens a file on a mount that does not answer, or imports: the child instruments itself all the same."""
+    assert run(
+        """
+        from otel_hwmetrics import forks
+        from otel_hwmetrics.election import files
+        holds = [threading.Semaphore(0), threading.Semaphore(0)]
+        def hold(section, holds):
+            with section:
+                holds.release()
+                time.sleep(60)
+        for section, each in zip((files._changing, forks.importing), holds):
+            threading.Thread(target=hold, args=(section, each), daemon=True).start()
+            assert each.acquire(timeout=20)
+        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_WORLD_SIZE="1", MASTER_ADDR="localhost",
+                          MASTER_PORT="1234")
+        def anew():
+            with FakeNvml([hot]), hw.instrument(**options) as handle:
+                return until(lambda: handle.snapshot() is not None)
+        print(child(anew))
+        """
+    ) == ["True"]
 
 
 def test_while_another_thread_instruments_or_ends_that() -> None:
