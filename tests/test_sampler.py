@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from otel_hwmetrics import _guard, budget
+from otel_hwmetrics import _guard, budget, output
 from otel_hwmetrics import runners as runners_module
 from otel_hwmetrics import sampler as sampler_module
 from otel_hwmetrics.catalog import own, process, system
@@ -605,6 +605,16 @@ def test_an_unforeseen_fault_in_opening_makes_a_source_unavailable(
     assert up(sample, absent) is None
     assert caplog.messages[-1] == "No readings from absent: LookupError: surprise. Everything else goes on."
     assert sample.points[Series(own.INTERNAL_ERRORS, {own.PLACE: "opening absent"})].value == 1
+
+
+def test_lines_that_nobody_took_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first on; a log that is read has no such metric."""
+    dropped = Series(own.LINES_DROPPED)
+    with running(World(Steady), by_hand=True) as world:
+        monkeypatch.setattr(output, "passed_over", 0)
+        assert dropped not in world.sample().points
+        monkeypatch.setattr(output, "passed_over", 2)
+        assert world.sample().points[dropped].value == 2
 
 
 @pytest.mark.usefixtures("quiet")

@@ -42,6 +42,7 @@ class Unit(str, Enum):
     FAULT = "{fault}"
     FILE_DESCRIPTOR = "{file_descriptor}"
     LANE = "{lane}"
+    LINE = "{line}"
     LINK = "{link}"
     OPERATION = "{operation}"
     OPERATION_PER_SECOND = "{operation}/s"

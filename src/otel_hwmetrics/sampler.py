@@ -17,6 +17,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Protocol
 
+from otel_hwmetrics import output
 from otel_hwmetrics._guard import faults, guard
 from otel_hwmetrics.catalog import own
 from otel_hwmetrics.model import Kind, Reading, Series, Snapshot
@@ -29,6 +30,7 @@ from otel_hwmetrics.windows.samples import DERIVED
 
 _SAMPLING_TIME = Series(own.SAMPLING_TIME)
 _SAMPLE_AGE = Series(own.SAMPLE_AGE)
+_LINES_DROPPED = Series(own.LINES_DROPPED)
 STUCK: Final = 2.0
 """For so many times as long as a sample is the present may a look be under way, and not be stuck."""
 _NOWHERE: Mapping[Series, Point] = MappingProxyType({})
@@ -126,7 +128,8 @@ class Sampler:
         self._life.start()
 
     def stop(self, timeout: float = 1.0) -> None:
-        """End the thread and close the sources, waiting ``timeout`` seconds at most for each."""
+        """End the threads and close the sources, waiting ``timeout`` seconds at most in all."""
+        deadline = time.monotonic() + timeout
         with self._books, self._condition:
             self._stopping = True
             self._condition.notify_all()
@@ -135,7 +138,7 @@ class Sampler:
             # What the sampler's thread may still be reading is closed by that thread, at its end.
             if isinstance(runner, ThreadRunner) or not self._life.alive:
                 with guard(f"closing {runner.source.name}"):
-                    runner.stop(timeout)
+                    runner.stop(max(0.0, deadline - time.monotonic()))
 
     def fresh(self, timeout: float) -> Sample | None:
         """A sample taken after this call; when none comes in ``timeout`` seconds, the last one, if it is recent.
@@ -275,6 +278,8 @@ class Sampler:
         yield Reading(_SAMPLING_TIME, self.pace.cpu_time(at), at)
         for place, count in tuple(faults.items()):
             yield Reading(_failed(place), count, at)
+        if output.passed_over:
+            yield Reading(_LINES_DROPPED, output.passed_over, at)
 
     def _after(self, due: float) -> float:
         """When the regular look after the one that was due at ``due`` is due.

@@ -295,6 +295,12 @@ def it_is_told_all_the_same(outcome: Outcome) -> None:
     }
 
 
+def what_nobody_took_is_counted(outcome: Outcome) -> None:
+    """Lines of the log, of which one was about the GPU."""
+    it_is_told_all_the_same(outcome)
+    assert [value for _, value in outcome.last["hwmetrics.internal.lines.dropped"] if value >= 1]
+
+
 def _case(name: str, fault: Callable[[Job], Any], check: Callable[[Outcome], None], **more: Any) -> Case:
     return Case(name=name, fault=f"faults.system:{fault.__name__}", check=check, **more)
 
@@ -380,10 +386,10 @@ CASES = (
     _case(
         "output_full",
         deaf,
-        it_is_told_all_the_same,
+        what_nobody_took_is_counted,
         happens="The job's output is a pipe that is full and that nobody reads, and a GPU is lost.",
         missing="Lines of the log.",
-        said="The alert, by OpenTelemetry.",
+        said="The alert, by OpenTelemetry; `hwmetrics.internal.lines.dropped`.",
         argument="full",
         added=4.0,
     ),

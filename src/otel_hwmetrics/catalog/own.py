@@ -122,6 +122,14 @@ INTERNAL_ERRORS = Metric(
     integer=True,
     origin=Origin.ZERO,
 )
+LINES_DROPPED = Metric(
+    "hwmetrics.internal.lines.dropped",
+    Kind.COUNTER,
+    Unit.LINE,
+    "Lines of otel_hwmetrics's own log that a handler was not given, since it would have had to wait to write them.",
+    integer=True,
+    origin=Origin.ZERO,
+)
 EMITTER = Metric(
     "hwmetrics.emitter",
     Kind.UP_DOWN_COUNTER,
@@ -174,6 +182,7 @@ METRICS: tuple[Metric, ...] = (
     SAMPLING_TIME,
     *HEALTH,
     INTERNAL_ERRORS,
+    LINES_DROPPED,
     EMITTER,
     ALERT_ACTIVE,
     ALERT_TRANSITIONS,

@@ -7,14 +7,20 @@ import logging
 import traceback
 from typing import Final
 
-from otel_hwmetrics.output import WouldWait
+from otel_hwmetrics.output import Regardless, WouldWait
 from otel_hwmetrics.redaction.texts import text
+
+MESSAGE: Final = 1024
+TRACEBACK: Final = 1536
+"""Bytes of a line's two parts, of which the middle is left out beyond: less than `output.PAGE`, even if a formatter writes
+the traceback twice, as one that writes JSON does with all attributes."""
+_LEFT_OUT: Final = b" [...] "
 
 
 def logger(name: str = "otel_hwmetrics") -> logging.Logger:
     """A logger of ours: no line has a secret in it, or waits for who reads it. Every module has its own from here."""
     made = logging.getLogger(name)
-    for each in (_would_wait, _without_secrets):  # always the same objects, so they are there once
+    for each in (_without_secrets, _would_wait):  # always the same objects, so they are there once
         made.addFilter(each)
     return made
 
@@ -29,31 +35,27 @@ class _WithoutSecrets(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         said = f"what was to be said at {record.module}:{record.lineno} cannot be made text"
-        with _Regardless():
+        with Regardless():
             said = text(record.getMessage())
-        record.msg, record.args = said, ()
+        record.msg, record.args = _short(said, MESSAGE), ()
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             kind = record.exc_text = type(error).__qualname__
-            with _Regardless():
-                record.exc_text = text("".join(traceback.format_exception(error))).rstrip("\n")
+            with Regardless():
+                record.exc_text = _short(text("".join(traceback.format_exception(error))).rstrip("\n"), TRACEBACK)
             record.exc_info = None
             record.__dict__ |= {"exception.type": kind, "exception.stacktrace": record.exc_text}
         return True
 
 
-class _Regardless:
-    """Passes over any exception while somebody's objects are made text, which may fail in their own ways.
-
-    Logging catches what a handler raises, and nothing around filters; `_guard.guard` says by this filter what it caught.
-    """
-
-    def __enter__(self) -> None:
-        """Begin the block."""
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        return isinstance(error, Exception)
+def _short(said: str, longest: int) -> str:
+    """A text of at most so many bytes, without its middle if it is longer."""
+    raw = said.encode("utf-8", "replace")
+    if len(raw) <= longest:
+        return said
+    half = (longest - len(_LEFT_OUT)) // 2
+    return (raw[:half] + _LEFT_OUT + raw[-half:]).decode("utf-8", "ignore")
 
 
-_would_wait: Final = WouldWait()
 _without_secrets: Final = _WithoutSecrets()
+_would_wait: Final = WouldWait()
