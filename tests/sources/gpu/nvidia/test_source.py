@@ -24,6 +24,8 @@ from otel_hwmetrics.catalog import gpu_health as health
 from otel_hwmetrics.model import Reading
 from otel_hwmetrics.sources.base import Batch, SourceUnavailable
 from otel_hwmetrics.sources.gpu.nvidia import NvidiaSource
+from otel_hwmetrics.sources.gpu.nvidia.events import NOT_HERE, EventWatch
+from otel_hwmetrics.sources.gpu.nvidia.source import DEAF_FOR, MOST_LINES
 from otel_hwmetrics.testing import FakeGpu, FakeMig, FakeNvml, ManualClock
 from otel_hwmetrics.windows import Accumulator, between
 from sources.gpu.nvidia import machines
@@ -421,6 +423,24 @@ def test_events_are_heard_again_after_the_driver_was_reloaded() -> None:
         wait_until_listening(machine)
         machine.nvml.xid(31)
         assert {reading.value for reading in heard(machine, 2)} == {2}
+
+
+@pytest.mark.parametrize(
+    ("why", "level"), [*((each, "INFO") for each in sorted(NOT_HERE)), ("the driver does not answer", "WARNING")]
+)
+def test_events_that_stay_unheard_are_said_once_each_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, why: str, level: str
+) -> None:
+    """For some times; it is no warning where nothing is wrong."""
+    with machines.opened(BUSY) as machine, caplog.at_level(logging.INFO):
+        for _ in range(MOST_LINES + 2):
+            monkeypatch.setattr(EventWatch, "why_off", why)
+            machine.looks(int(DEAF_FOR) + 3)
+            monkeypatch.setattr(EventWatch, "why_off", None)
+            machine.looks(1)
+    said = [record for record in caplog.records if "not heard of" in record.getMessage()]
+    assert [record.levelname for record in said] == [level] * MOST_LINES
+    assert {record.getMessage() for record in said} == {f"XIDs and other events of NVIDIA GPUs are not heard of: {why}"}
 
 
 def wait_until_listening(machine: machines.Machine) -> None:

@@ -32,10 +32,15 @@ BREATH: Final = 0.01
 HANGS_AFTER: Final = 30.0
 """Seconds after which a call of this thread's hangs; a wait ends after `WAIT`."""
 
-_LASTING: Final = {
+_NOT_HERE: Final = {
     "NVML_ERROR_FUNCTION_NOT_FOUND": "the driver is too old to tell of events",
     "NVML_ERROR_NOT_SUPPORTED": "events are not supported here",
     "NVML_ERROR_NO_PERMISSION": "no permission to be told of events",
+}
+NOT_HERE: Final = frozenset(_NOT_HERE.values())
+"""Reasons for which events are not heard of where nothing is wrong: the machine is so."""
+_LASTING: Final = {
+    **_NOT_HERE,
     "NVML_ERROR_UNINITIALIZED": "NVML was shut down",
     "NVML_ERROR_DRIVER_NOT_LOADED": "the driver is not loaded",
     "NVML_ERROR_LIB_RM_VERSION_MISMATCH": "NVML and the driver are of different versions",

@@ -6,6 +6,7 @@ Handles, names and UUIDs are asked for once, and again only when a GPU or the wh
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import Counter
@@ -21,7 +22,7 @@ from otel_hwmetrics.sources.base import Batch, Clock, Source, SourceUnavailable
 from otel_hwmetrics.sources.gpu.nvidia.board import Board
 from otel_hwmetrics.sources.gpu.nvidia.discovery import Known, again, meet
 from otel_hwmetrics.sources.gpu.nvidia.event_set import Key
-from otel_hwmetrics.sources.gpu.nvidia.events import EventWatch
+from otel_hwmetrics.sources.gpu.nvidia.events import NOT_HERE, EventWatch
 from otel_hwmetrics.sources.gpu.nvidia.library import load, why_not
 from otel_hwmetrics.sources.gpu.nvidia.ours import Ours
 
@@ -39,7 +40,9 @@ and another monitor, or the creation of a context on eight GPUs, may hold that f
 DEAF_FOR: Final = 30.0
 """Seconds for which events may go unheard before that is said: starting NVML anew takes some."""
 MOST_LINES: Final = 10
-"""Lines of the log about one GPU's silences: one that comes and goes does so for weeks, and its status tells of it."""
+"""Lines of the log about one GPU's silences: one that comes and goes does so for weeks, and its status tells of it. So many
+about events, too."""
+_EVENTS: Final = "events"
 COUNTED_ELSEWHERE: Final = {"single_bit_ecc", "double_bit_ecc", "single_bit_ecc_storm"}
 """Events of which the GPU itself keeps count, over its whole life."""
 
@@ -143,15 +146,18 @@ class NvidiaSource(Source):
         return batch
 
     def _say_if_deaf(self, now: float) -> None:
-        """Say once that events are not heard of, and why, if that lasts."""
+        """Say that events are not heard of, and why, if that lasts; once each time, as long as the log bears it."""
         why = self._watch.why_off if self._watch is not None else None
         if why is None:
-            self._deaf_since = None
+            self._deaf_since, self._deaf_said = None, False
         elif self._deaf_since is None:
             self._deaf_since = now
         elif now - self._deaf_since >= DEAF_FOR and not self._deaf_said:
             self._deaf_said = True
-            _logger.warning("XIDs and other events of NVIDIA GPUs are not heard of: %s", why)
+            self._lines[_EVENTS] += 1
+            if self._lines[_EVENTS] <= MOST_LINES:
+                level = logging.INFO if why in NOT_HERE else logging.WARNING
+                _logger.log(level, "XIDs and other events of NVIDIA GPUs are not heard of: %s", why)
 
     def _keep_account(self, board: Board) -> None:
         """Begin an outage where a device has fallen silent, end it where it answers again, and say so once of each."""
