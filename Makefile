@@ -32,7 +32,7 @@ test: $(VENV)/.has-test ## Run the tests, with coverage.
 	$(BIN)/python -m pytest --cov $(PARALLEL) $(ARGS)
 
 test-oldest: $(VENV)-oldest/.has-oldest ## Run the tests of what others' versions touch, with the oldest that are allowed.
-	$(VENV)-oldest/bin/python -m pytest -q $(PARALLEL) $(OLDEST) -k "not declarative" $(ARGS)
+	$(VENV)-oldest/bin/python -m pytest -q $(PARALLEL) $(OLDEST) -k "not declarative and not hundreds_of_forks" $(ARGS)
 
 test-frameworks: $(VENV)-frameworks/.has-frameworks ## Run the tests that need PyTorch; the first time takes two minutes.
 	$(VENV)-frameworks/bin/python -m pytest -q tests/frameworks $(ARGS)
@@ -102,7 +102,7 @@ PARALLEL = --numprocesses auto --dist loadfile
 
 # Older SDKs call what keeps log records in tests by other names: of logs tests/e2e has what arrives.
 OLDEST = tests/e2e tests/sources tests/testing tests/test_config.py tests/test_config_of_rules.py tests/test_instruments.py \
-  tests/test_sampler.py tests/test_windows.py $(filter-out %/test_logs.py,$(wildcard tests/sinks/test_*.py))
+  tests/test_forks.py tests/test_sampler.py tests/test_windows.py $(filter-out %/test_logs.py,$(wildcard tests/sinks/test_*.py))
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not found; say which one: make PYTHON=..."; exit 1; }

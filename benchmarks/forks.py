@@ -54,17 +54,14 @@ MOST_EVENTS = 100
 
 
 class Nowhere:
-    """A backend that counts what comes, by the process it comes from."""
+    """A backend that takes whatever comes."""
 
     def __init__(self, result: Any) -> None:
         self.result = result
-        self.pid = os.getpid()
-        self.exports = 0
 
     def export(self, batch: Any, timeout_millis: float = 0, **_: Any) -> Any:
         """Take it."""
         del batch, timeout_millis
-        self.exports += 1
         return self.result
 
     def shutdown(self, timeout_millis: float = 0, **_: Any) -> None:

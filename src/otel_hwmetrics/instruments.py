@@ -227,18 +227,22 @@ def adds_up(provider: MeterProvider | None, environ: Mapping[str, str]) -> bool:
     By the reader, which has no public way to it either, or by the environment:
     https://opentelemetry.io/docs/specs/otel/metrics/sdk_exporters/otlp/#additional-environment-variable-configuration
     """
-    target = provider or metrics.get_meter_provider()
-    before = getattr(getattr(target, "_sdk_config", None), "metric_readers", ())  # up to 1.42
-    readers: Iterable[object] = getattr(target, "_metric_readers", before)
     told = [
         getattr(temporality, "name", "")
-        for reader in readers
+        for reader in _readers_of(provider or metrics.get_meter_provider())
         for kind, temporality in getattr(reader, "_instrument_class_temporality", {}).items()
         if kind.__name__.endswith("ObservableCounter")
     ]
     if told:
         return "DELTA" in told
     return environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "").lower() == "delta"
+
+
+def _readers_of(provider: object) -> Iterable[object]:
+    """The readers of the SDK's provider, where they are private to each version of it."""
+    before = getattr(getattr(provider, "_sdk_config", None), "metric_readers", ())  # up to 1.42
+    readers: Iterable[object] = getattr(provider, "_metric_readers", before)
+    return readers
 
 
 _lock = threading.Lock()
@@ -305,7 +309,7 @@ def _free_exports() -> None:
     `PeriodicExportingMetricReader._at_fork_reinit` starts the reader's thread anew, and leaves it that lock.
     """
     for provider in _providers():
-        for reader in getattr(provider, "_metric_readers", ()):
+        for reader in _readers_of(provider):
             lock = getattr(reader, "_export_lock", None)
             if lock is not None:
                 forks.free(lock)
