@@ -32,6 +32,8 @@ class Outcome:
         code: Its exit status; negative for a signal.
         seconds: From before it was instrumented to the end of the process, without what a fault took for itself.
         ending: Of these, from the end of the training on; None where it did not come to that.
+        stop: What `uninstrument()` alone took; None where the case does not measure it.
+        cpu: CPU seconds of the training's own thread while it trained; None where it did not come to that.
         lines: What it told its backend.
         words: What it printed and logged.
     """
@@ -40,6 +42,8 @@ class Outcome:
     code: int
     seconds: float
     ending: float | None
+    stop: float | None
+    cpu: float | None
     lines: list[dict[str, Any]]
     words: str
 
@@ -85,8 +89,9 @@ class Case:
         options: Of `instrument()`.
         environ: More environment variables of the job.
         steps: How many steps the training has; each takes about 4 ms.
-        added: Seconds that we may add at the most.
+        added: Seconds of the whole process that we may add at the most: wide, for it is there to find what hangs.
         added_at_end: Of these, at the most after the training's end; None for all of them.
+        stops_within: Seconds that `uninstrument()` may take; None where the case does not measure it.
         felt: Whether training without us meets the fault, too; what is a fault to us alone is held against no fault at all.
         check: Looks at what is missing and what was said, and raises where it is not so.
     """
@@ -102,6 +107,7 @@ class Case:
     steps: int = 150
     added: float = 1.0
     added_at_end: float | None = None
+    stops_within: float | None = None
     felt: bool = True
     check: Callable[[Outcome], None] = _nothing
 
@@ -128,8 +134,13 @@ def _run(plan: str, environ: tuple[tuple[str, str], ...]) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="hwmetrics-fault-") as folder:
         told = Path(folder, "told")
         told.touch()
-        # To measure its coverage would take the job twice as long, and more from us than from the training.
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "COVERAGE_"))}
+        # To measure its coverage would take the job twice as long, and more from us than from the training. A proxy would
+        # stand between the job and the backend that the fault is about.
+        inherited = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("OTEL_", "COVERAGE_")) and not key.lower().endswith("_proxy")
+        }
         paths = os.pathsep.join(filter(None, (str(HERE.parent), os.environ.get("PYTHONPATH"))))
         process = subprocess.run(
             [sys.executable, str(HERE / "training.py"), json.dumps({**json.loads(plan), "told": str(told)})],
@@ -150,6 +161,8 @@ def _run(plan: str, environ: tuple[tuple[str, str], ...]) -> Outcome:
         code=process.returncode,
         seconds=end - known["began"] - known.get("waited", 0.0),
         ending=end - known["done"] if "done" in known else None,
+        stop=known.get("stopped_within"),
+        cpu=known.get("cpu"),
         lines=lines,
         words=process.stdout,
     )
