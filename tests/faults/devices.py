@@ -73,8 +73,11 @@ def the_driver_was_away(outcome: Outcome) -> None:
     assert energies.keys() == {0, 1, 2}
     assert {point[1]["hw.driver_version"] for point in back if point[0] == "hw.gpu.utilization"} == {"590.44.01"}
     before = _after(outcome, "", QUIET)
-    told = {(point[1]["hw.id"], point[2]) for point in before if point[0] == "hw.energy"}
-    assert told
+    assert {point[1]["hwmetrics.gpu.index"] for point in before if point[0] == "hw.energy"} == {0, 1}
+    last: dict[str, float] = {}
+    for attributes, value in outcome.points["hw.energy"]:
+        assert value >= last.get(str(attributes), 0.0), attributes
+        last[str(attributes)] = value
     assert outcome.words.count("does not answer any more") == 2
     assert outcome.words.count("answers again") == 2
 
@@ -146,7 +149,7 @@ def divided_anew(job: Job) -> Iterator[None]:
 
 
 def the_new_instances_are_told(outcome: Outcome) -> None:
-    """Those that were taken away are told of no more, and they did not fail."""
+    """Those that were taken away are told of no more, and that is said once of each."""
     the_host_goes_on(outcome)
     before, after = _after(outcome, "", QUIET), _after(outcome, QUIET, "divided")
     used = [
@@ -154,6 +157,8 @@ def the_new_instances_are_told(outcome: Outcome) -> None:
         for points in (before, after)
     ]
     assert used == [{"MIG-one", "MIG-two"}, {"MIG-three"}]
+    assert outcome.words.count("GPU 0 MIG 1/0 does not answer any more") == 1
+    assert outcome.words.count("GPU 0 MIG 2/0 does not answer any more") == 1
 
 
 @contextmanager
@@ -224,7 +229,8 @@ CASES = (
         Case(
             name=f"reloaded_{name}",
             happens=f"The driver is reloaded: for a while NVML answers {words}. It comes back with one GPU more.",
-            missing="Everything of the GPUs but their status, while it is away; no counter falls.",
+            missing="Everything of the GPUs but their status, while it is away. No counter falls; those of a driver of another "
+            "version begin anew.",
             said="`hw.status` is `failed`; a line for each GPU, and another when it answers again.",
             fault="faults.devices:reloaded",
             argument=code,
@@ -251,9 +257,9 @@ CASES = (
     ),
     Case(
         name="divided_anew",
-        happens="The MIG instances of a GPU are taken away, and others made.",
+        happens="The GPU is reset, its MIG instances are taken away, and others made.",
         missing="What was told of those that are gone.",
-        said="Nothing: they were taken away on purpose. The new ones are told.",
+        said="A line for each of those; the new ones are told.",
         fault="faults.devices:divided_anew",
         options=WALKED,
         added=SCRIPTED,
