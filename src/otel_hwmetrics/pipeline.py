@@ -54,7 +54,7 @@ NAMED_SOURCE_PATIENCE = 30.0
 """Seconds that `Pipeline.start` waits for a source that the user named; without persistence mode a driver takes some."""
 
 STOP_TIMEOUT = 0.2
-"""Seconds that stopping waits for a thread; one that hangs in a driver or a backend is left behind."""
+"""Seconds that stopping waits for threads, all in all; one that hangs in a driver or a backend is left behind."""
 AT_EXIT = 0.1
 """Seconds that the last export waits for a look at the machine, where something hangs as the job ends."""
 SHARED_FOR = 0.05
@@ -214,9 +214,10 @@ class Pipeline:
             instruments.feed(None)
         TRACKER.reset()
         if not self._abandoned:
-            self.sampler.stop(STOP_TIMEOUT)
+            deadline = time.monotonic() + STOP_TIMEOUT
+            self.sampler.stop(STOP_TIMEOUT * 0.75)  # what waits to be told has the rest at least
             self._emitter.stop()
-            self._judging.stop(STOP_TIMEOUT)
+            self._judging.stop(max(0.0, deadline - time.monotonic()))
         _alive.discard(self)
 
     def abandon(self) -> None:

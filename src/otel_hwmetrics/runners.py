@@ -305,12 +305,13 @@ class ThreadRunner(Runner):
 
     def stop(self, timeout: float) -> None:
         """Tell the thread to close the source; one that hangs is left behind, and ends with the process."""
+        deadline = time.monotonic() + timeout
         with self._condition:
             self._stopping = True
             self._condition.notify_all()
         self.life.join(timeout)
         if self.life.off:
-            self._close_instead(timeout)
+            self._close_instead(max(0.0, deadline - time.monotonic()))
 
     def _close_instead(self, timeout: float) -> None:
         """Close what the thread that died has left open; on a thread of its own, since that may hang as well."""

@@ -32,6 +32,8 @@ AT_EXPORTS: Final = {"sample_interval": 60}
 """The first look is the only regular one in the job's time."""
 AT_END: Final = 0.2
 """Seconds that the end may come later with us."""
+AT_OURS: Final = 0.35
+"""Seconds where `uninstrument()` waits for what hangs before that end, which is 0.2 at most."""
 
 
 def _more_steps(_: Job) -> None:
@@ -201,6 +203,34 @@ def a_driver_that_hangs(job: Job) -> Iterator[None]:
         yield
 
 
+def _then_ours(job: Job) -> None:
+    """Have `uninstrument()` called at the end, with nothing to wait for any more after it."""
+    hang = job.ending
+
+    def end() -> None:
+        hang()
+        if job.instrumented:
+            otel_hwmetrics.uninstrument()
+
+    job.ending = end
+
+
+@contextmanager
+def a_slow_look_and_ours(job: Job) -> Iterator[None]:
+    """The looks take seconds as we are ended, not as the interpreter is."""
+    with a_slow_look(job):
+        _then_ours(job)
+        yield
+
+
+@contextmanager
+def a_driver_that_hangs_and_ours(job: Job) -> Iterator[None]:
+    """The driver hangs as we are ended, not as the interpreter is."""
+    with a_driver_that_hangs(job):
+        _then_ours(job)
+        yield
+
+
 def steps_told(outcome: Outcome) -> float:
     """How many steps the last export tells of."""
     return sum(value for _, value in outcome.last.get(training.STEPS.name, ()))
@@ -238,6 +268,11 @@ def interrupted(outcome: Outcome) -> None:
     assert outcome.words.endswith("KeyboardInterrupt\n")
 
 
+def no_traceback(outcome: Outcome) -> None:
+    """Nothing has failed."""
+    assert "Traceback" not in outcome.words
+
+
 def everything_but_the_slow_source(outcome: Outcome) -> None:
     """The last export is there without it, or is of the look before."""
     assert "Traceback" not in outcome.words
@@ -262,8 +297,7 @@ def case(
         check=check,
         steps=STEPS,
         added=2.0,
-        added_at_end=AT_END,
-        **{"options": AT_EXPORTS, **fault, **more},
+        **{"added_at_end": AT_END, "options": AT_EXPORTS, **fault, **more},
     )
 
 
@@ -321,5 +355,24 @@ CASES: Final = (
         check=everything_but_the_slow_source,
         options={},
         fault="faults.endings:a_driver_that_hangs",
+    ),
+    case(
+        "slow look, us first",
+        "`uninstrument()` is called in the middle of a look that takes its time.",
+        "What happened since the last regular export.",
+        check=nothing_is_said,
+        options={},
+        fault="faults.endings:a_slow_look_and_ours",
+        added_at_end=AT_OURS,
+    ),
+    case(
+        "driver, us first",
+        "`uninstrument()` is called when the driver hangs.",
+        "What happened since the last regular export.",
+        "That nvidia does not answer in time, if it has been waited for.",
+        check=no_traceback,
+        options={},
+        fault="faults.endings:a_driver_that_hangs_and_ours",
+        added_at_end=AT_OURS,
     ),
 )
