@@ -45,7 +45,7 @@ class WouldWait(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether logging itself may give the line to all of its handlers. From any thread."""
         global passed_over  # noqa: PLW0603 - a count, as `_guard.faults`
-        asked = [each for each in _handlers(logging.getLogger(record.name)) if record.levelno >= each.level]
+        asked = list(_asked(record))
         waiting = [each for each in asked if _would_wait(each, record)]
         if not waiting:
             return True
@@ -55,6 +55,11 @@ class WouldWait(logging.Filter):
                 with Regardless():
                     each.handle(record)
         return False
+
+
+def _asked(record: logging.LogRecord) -> Iterator[logging.Handler]:
+    """The handlers that logging would give it to."""
+    yield from (each for each in _handlers(logging.getLogger(record.name)) if record.levelno >= each.level)
 
 
 def _handlers(logger: logging.Logger | None) -> Iterator[logging.Handler]:
