@@ -16,7 +16,7 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from faults.case import Case, Outcome
-from faults.gpus import export, look, operated, settle, the_host_goes_on, warned
+from faults.gpus import export, look, looked, operated, settle, shown, the_host_goes_on, warned
 from faults.training import Job
 from otel_hwmetrics import pipeline
 from otel_hwmetrics.catalog import METRICS
@@ -29,6 +29,7 @@ from otel_hwmetrics.sources.tree.member import read_once
 CROWD: Final = 100_000
 APART: Final = 0.5
 """Seconds between two listings of that many at least, however quick one is."""
+COUNT: Final = "hwmetrics.tree.process.count"
 LOST: Final = "hwmetrics.source.readings.lost"
 COUNTERS: Final = {metric.name for metric in METRICS if metric.kind is Kind.COUNTER}
 
@@ -75,7 +76,7 @@ def no_counter_falls(outcome: Outcome) -> None:
                 key = f"{name} {sorted(attributes.items())}"
                 assert value >= last.get(key, 0.0), key
                 last[key] = value
-    assert "hwmetrics.tree.process.count" in outcome.last, outcome.last.keys()
+    assert COUNT in outcome.last, outcome.last.keys()
 
 
 @contextmanager
@@ -100,6 +101,7 @@ def crowd(job: Job) -> Iterator[None]:
             return [*list_folder(path), *names]
 
         def operate() -> None:
+            looked(job, lambda: shown(job, COUNT, "process.state"), 20.0)  # the first takes its time
             settle(job, count=0)
             job.told.line(listings=began)
 
@@ -120,7 +122,7 @@ def crowd(job: Job) -> Iterator[None]:
 def it_is_told_of_our_own(outcome: Outcome) -> None:
     """Of our few processes, and nobody waited for the look at all the others, of which there is one now and then."""
     the_host_goes_on(outcome)
-    assert {value for _, value in outcome.points["hwmetrics.tree.process.count"]} == {0, 1}
+    assert {value for _, value in outcome.points[COUNT]} == {0, 1}
     assert outcome.last["hwmetrics.source.up"]
     listings = next(line["listings"] for line in outcome.lines if "listings" in line)
     assert listings
