@@ -23,7 +23,7 @@ REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(REFERENCE))
-    generate, ways, words = (import_module(name) for name in ("generate", "ways", "words"))
+    generate, reliability, ways, words = map(import_module, ("generate", "reliability", "ways", "words"))
 
 WAYS = ways.all_ways()
 READERS = list(dict.fromkeys((way.source, way.call, way.where) for found in WAYS.values() for way in found))
@@ -48,6 +48,12 @@ def test_a_page_says_what_the_code_does(page: str) -> None:
     if page == "metrics.md" and f"conventions {conventions} " not in committed(page):
         pytest.skip(f"the page is of other conventions than {conventions}: make docs")
     assert committed(page) == generate.PAGES[page](), "make docs"
+
+
+def test_the_page_of_faults_says_what_is_tried() -> None:
+    """Each row is a case of the suite, in its words."""
+    page = (REFERENCE.parent / "reliability.md").read_text(encoding="utf-8")
+    assert page == reliability.reliability(), "make docs"
 
 
 def test_every_page_has_a_generator() -> None:

@@ -46,6 +46,8 @@ BOTH = pytest.mark.parametrize(
     ("rule", "tells"), [(RULE_OF["host_oom_ahead"], of_host), (RULE_OF["gpu_oom_ahead"], of_gpu)], ids=["host", "GPU"]
 )
 
+pytestmark = pytest.mark.no_cover  # it would take three times as long; others see to that
+
 
 def fires(rule: Rule, tells: Tells, until: float, every: float = 1.0) -> list[float]:
     """When a rule fires."""

@@ -23,6 +23,8 @@ from otel_hwmetrics.config import Config, flat_options, resolve
 from otel_hwmetrics.model import Attribute, Unit
 from storybook import FOLDER, Course, Story, series_of, steps_of, stories
 
+pytestmark = pytest.mark.no_cover  # it would take three times as long; others see to that
+
 STORIES = stories()
 EACH_RULE = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 ON_A_GPU = {rule.name for rule in RULES if rule.name.startswith("gpu")}

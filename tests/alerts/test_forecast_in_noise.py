@@ -13,6 +13,8 @@ import pytest
 
 from otel_hwmetrics.alerts.forecast import Envelope, Point, leak, time_left, trend
 
+pytestmark = pytest.mark.no_cover  # it would take three times as long; others see to that
+
 Noise = Callable[[random.Random, int], list[float]]
 """So many values, one a second; most of them scatter by about 1."""
 

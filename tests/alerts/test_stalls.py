@@ -15,6 +15,8 @@ from otel_hwmetrics.alerts.stalls import AT_LONGEST, FEW, LATE, WITHOUT_GPUS, St
 from otel_hwmetrics.catalog import gpu, gpu_activity, training
 from otel_hwmetrics.model import Reading, Series, Snapshot, Unit, Window
 
+pytestmark = pytest.mark.no_cover  # it would take three times as long; others see to that
+
 
 class Gpu(NamedTuple):
     """How a GPU looks at a moment; None for what cannot be read."""
