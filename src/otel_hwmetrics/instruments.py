@@ -184,9 +184,7 @@ class Instruments:
             collections.spent(time.thread_time() - started)
         return observations
 
-    def _format(
-        self, metric: Metric, readings: Iterable[Reading], collections: Collections
-    ) -> Iterable[Observation]:
+    def _format(self, metric: Metric, readings: Iterable[Reading], collections: Collections) -> Iterable[Observation]:
         voice, context = collections.voice, collections.context
         signed = voice is None and metric.name in PER_PROCESS
         for reading in readings:

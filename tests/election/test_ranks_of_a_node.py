@@ -56,7 +56,9 @@ def test_a_holder_that_is_killed_is_succeeded(tmp_path: Path, kills: int) -> Non
         job.until(lambda exports: len({export.pid for export in exports}) == 8)
         began = job.until(lambda exports: job.emitter(exports) and exports[-1].at)
         for _ in range(kills):
-            job.until(lambda exports: len(set(job.running) & {export.pid for export in exports}) >= 4)  # who could succeed
+            job.until(
+                lambda exports: len(set(job.running) & {export.pid for export in exports}) >= 4
+            )  # who could succeed
             holder = job.until(job.emitter)
             time.sleep(chance.uniform(0, 2 * INTERVAL))
             local_rank = job.kill(holder)

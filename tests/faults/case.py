@@ -126,7 +126,13 @@ class Case:
 def without_us(case: Case) -> Outcome:
     """The job without otel_hwmetrics; run once for all cases of one fault."""
     fault, argument = (case.fault, case.argument) if case.felt else ("faults.plain:nothing", None)
-    plain: dict[str, Any] = {"fault": fault, "argument": argument, "steps": case.steps, "options": {}, "instrumented": False}
+    plain: dict[str, Any] = {
+        "fault": fault,
+        "argument": argument,
+        "steps": case.steps,
+        "options": {},
+        "instrumented": False,
+    }
     return _once(json.dumps(plain, sort_keys=True), tuple(sorted(case.environ.items())))
 
 

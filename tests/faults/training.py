@@ -41,7 +41,9 @@ class Told:
     """The job's only backend: lines of JSON in a file, one a write, so that what left the process stays told."""
 
     def __init__(self, path: str) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)  # no lock, which a child might inherit from another thread
+        self._file = os.open(
+            path, os.O_WRONLY | os.O_APPEND
+        )  # no lock, which a child might inherit from another thread
 
     def line(self, **what: Any) -> None:
         """Write one."""
@@ -57,6 +59,7 @@ class Points(MetricExporter):
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> MetricExportResult:
         """Write what one collection gave."""
+        del timeout_millis
         points = [
             (metric.name, dict(point.attributes or {}), point.value)
             for resource in metrics_data.resource_metrics
@@ -70,6 +73,7 @@ class Points(MetricExporter):
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Nothing waits."""
+        del timeout_millis
         return True
 
     def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
@@ -109,6 +113,7 @@ class Records(LogRecordExporter):
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Nothing waits."""
+        del timeout_millis
         return True
 
 
@@ -151,7 +156,6 @@ class Job:
                 meter_provider=meters, tracer_provider=tracers, logger_provider=loggers, **self.options
             )
 
-
     def end_us(self) -> None:
         """Call `uninstrument()`, if there is something to end, and tell how long that took."""
         if self.instrumented:
@@ -164,7 +168,7 @@ class Network:
     """Two layers of eight, trained by gradient descent on points whose sign of the product is to be learnt."""
 
     def __init__(self) -> None:
-        self.chance = random.Random(7)
+        self.chance = random.Random(7)  # noqa: S311 - the same each time
         self.hidden = [[self.chance.uniform(-1, 1) for _ in range(3)] for _ in range(8)]
         self.out = [self.chance.uniform(-1, 1) for _ in range(8)]
 
