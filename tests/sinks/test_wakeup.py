@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -198,6 +199,35 @@ def test_somebody_may_have_stacks_written_instead() -> None:
         assert handled == [signal.SIGUSR1]
         assert file.seek(0, os.SEEK_END) > 0
         wakeup.stop()
+        faulthandler.unregister(signal.SIGUSR1)  # it is theirs, and stays until they say so
+
+
+@pytest.mark.parametrize("where", ["parent", "child"])
+def test_what_somebody_else_has_registered_since_is_left_to_them(where: str) -> None:
+    """Their stacks are written after our end, and in a child from which we are gone."""
+    in_child = where == "child"
+    wakeup = Wakeup(signal.SIGUSR1, handler, lambda: None)
+    wakeup.start()
+    with tempfile.TemporaryFile() as file:
+        faulthandler.register(signal.SIGUSR1, file, chain=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # forking with threads is what this is about
+            pid = os.fork() if in_child else 0
+        if pid:
+            assert os.waitpid(pid, 0)[1] == 0
+            wakeup.stop()
+        else:
+            code = 1
+            try:
+                wakeup.stop()
+                signal.raise_signal(signal.SIGUSR1)
+                code = 0 if handled == [signal.SIGUSR1] else 2
+            finally:
+                if in_child:
+                    os._exit(code)
+            assert code == 0
+        assert file.seek(0, os.SEEK_END) > 0
+        faulthandler.unregister(signal.SIGUSR1)
 
 
 def test_where_no_thread_can_be_started_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

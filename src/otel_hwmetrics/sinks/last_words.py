@@ -93,7 +93,8 @@ class LastWords:
         if threading.current_thread() is threading.main_thread():
             atexit.unregister(self.uninstall)
             self._wakeup.stop()
-            if self._is_ours(signal.getsignal(signal.SIGTERM)):
+            # Else it stays, and does what is the default, or calls the one that was there.
+            if self._is_ours(signal.getsignal(signal.SIGTERM)) and not self._wakeup.followed:
                 signal.signal(signal.SIGTERM, self._handler)
 
     @property

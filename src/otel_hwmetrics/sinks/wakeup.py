@@ -23,6 +23,7 @@ import signal
 import socket
 import struct
 import threading
+import weakref
 from collections.abc import Callable
 from types import FrameType
 
@@ -34,6 +35,23 @@ LOOK_EVERY = 2.0
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 _STOP = b"\0"  # no stack begins with it
+
+
+class _Entry:
+    """What `faulthandler` writes to: it alone keeps this, so that with it goes what was registered by us.
+
+    It has one entry for a signal, and does not tell whose it is.
+    """
+
+    def __init__(self, writer: socket.socket) -> None:
+        self._number = writer.fileno()
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._number
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
 
 
 class Wakeup:
@@ -56,6 +74,16 @@ class Wakeup:
         self._writer: socket.socket | None = None
         self._below: int | None = None  # the interpreter's own handler in C
         self._armed: int | None = None  # ours
+        self._entry: weakref.ref[_Entry] | None = None
+
+    @property
+    def followed(self) -> bool:
+        """Whether somebody has registered stacks to be written since, in our place; their handler in C calls Python's.
+
+        Who gives the signal back in Python takes it away.
+        """
+        gone = self._entry is not None and self._entry() is None
+        return gone and self._armed is not None and handler_in_c(self._signum) == self._armed
 
     def start(self) -> bool:
         """Begin to listen, once the handler is installed; whether that is so. From any thread.
@@ -98,7 +126,8 @@ class Wakeup:
         else:
             reader.close()  # there is no thread that would
         if handler_in_c(self._signum) in (None, self._below, self._armed):
-            self._disarm()
+            if not self.followed:
+                self._disarm()
             writer.close()
         else:
             # Another library's, which may call ours when it ends: the descriptor must not be another file's by then.
@@ -109,17 +138,23 @@ class Wakeup:
         if handler_in_c(self._signum) != self._below or signal.getsignal(self._signum) != self._handler:
             return
         # Of the interrupted thread only: the stacks of others may be in motion.
-        faulthandler.register(self._signum, writer.fileno(), all_threads=False, chain=True)
+        self._register(writer)
         if handler_in_c(self._signum) == self._below:  # it believes that it is there still
             faulthandler.unregister(self._signum)
-            faulthandler.register(self._signum, writer.fileno(), all_threads=False, chain=True)
+            self._register(writer)
         self._armed = handler_in_c(self._signum)
         if self._writer is not writer or signal.getsignal(self._signum) != self._handler:  # meanwhile, elsewhere
             self._disarm()
 
+    def _register(self, writer: socket.socket) -> None:
+        entry = _Entry(writer)
+        self._entry = weakref.ref(entry)
+        faulthandler.register(self._signum, entry, all_threads=False, chain=True)
+
     def _disarm(self) -> None:
         """Take the handler in C away, and leave another one that is there. From any thread."""
         current = handler_in_c(self._signum)
+        self._entry = None
         faulthandler.unregister(self._signum)  # puts back what it found once, whatever is there
         if current != self._armed:
             set_handler_in_c(self._signum, current)
