@@ -209,7 +209,8 @@ def test_what_somebody_else_has_registered_since_is_left_to_them(where: str) -> 
     wakeup = Wakeup(signal.SIGUSR1, handler, lambda: None)
     wakeup.start()
     with tempfile.TemporaryFile() as file:
-        faulthandler.register(signal.SIGUSR1, file, chain=True)
+        # Of this thread only: Python may crash on the stack of one that ends just then, as ours does.
+        faulthandler.register(signal.SIGUSR1, file, all_threads=False, chain=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # forking with threads is what this is about
             pid = os.fork() if in_child else 0
