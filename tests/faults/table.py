@@ -22,17 +22,22 @@ from faults import (
 )
 from faults.case import Case
 
-SUBJECTS: Final[dict[str, tuple[Case, ...]]] = {
+_IN_THE_JOB: Final[dict[str, tuple[Case, ...]]] = {
     "No fault": plain.CASES,
     "Ranks of one node": ranks.CASES,
     "Processes that a training starts": children.CASES,
     "Processes that are forked": forks.CASES,
     "How a training ends": endings.CASES,
     "What we cost, and threads of ours that die": budget.CASES,
+}
+_OUTSIDE: Final[dict[str, tuple[Case, ...]]] = {
     "The driver of the GPUs": (*driver.CASES, *devices.CASES),
     "The operating system": (*system.CASES, *processes.CASES, *clocks.CASES),
     "The backend": backend.CASES,
     "Other users of the machine, and secrets": security.CASES,
 }
+SUBJECTS: Final = _IN_THE_JOB | _OUTSIDE
 
-CASES: Final = tuple(case for cases in SUBJECTS.values() for case in cases)
+# In two parts, which are tried at the same time.
+OF_THE_JOB: Final = tuple(case for cases in _IN_THE_JOB.values() for case in cases)
+FROM_OUTSIDE: Final = tuple(case for cases in _OUTSIDE.values() for case in cases)
