@@ -97,9 +97,9 @@ $(VENV)-frameworks/.has-frameworks: pyproject.toml
 	@$(VENV)-frameworks/bin/python -m pip --disable-pip-version-check install --quiet --quiet --editable '.[test]'
 	@touch $@
 
-# A file's tests stay together, since they share what they have set up; and some wait for real time, so that there may be
-# one process more than CPUs.
-PARALLEL = --numprocesses $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile
+# A file's tests stay together, since they share what they have set up. Some wait for real time, so that there may be one
+# process more than CPUs; and the longest ones are not in the largest files, which would be taken first.
+PARALLEL = --numprocesses $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
 
 # Older SDKs call what keeps log records in tests by other names: of logs tests/e2e has what arrives.
 OLDEST = tests/e2e tests/sources tests/testing tests/test_config.py tests/test_config_of_rules.py tests/test_instruments.py \
