@@ -16,7 +16,7 @@ GPUS = """
 [[gpu]]
 utilization = 0.93
 memory_used = [[0, 40e9], [60, 45e9]]
-temperature = [[0, 55.0], [3.3, 55.0], [3.4, 84.0]]
+temperature = [[0, 55.0], [5.4, 55.0], [5.5, 84.0]]
 power = 410.0
 
 [[gpu]]
@@ -25,7 +25,7 @@ memory_used = 30e9
 temperature = 50.0
 power = 380.0
 """
-"""Two GPUs; the first gets hot while the second epoch of a job of four seconds runs, which begins some time after the scenario."""
+"""Two GPUs; the first gets hot while the second epoch of a job of seven seconds runs, which begins up to two after the scenario."""
 
 
 def scenario(folder: Path, text: str = GPUS) -> str:

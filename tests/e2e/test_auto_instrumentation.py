@@ -101,7 +101,7 @@ def arrived(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         endpoint = receiver.grpc_endpoint if request.param == "grpc" else receiver.http_endpoint
         printed = instrumented(
             JOB,
-            "4.5",
+            "7",
             endpoint=endpoint,
             protocol=request.param,
             OTEL_PYTHON_HWMETRICS_FAKE_NVML=scenario(tmp_path_factory.mktemp("scenario")),
@@ -338,7 +338,7 @@ def test_an_independent_receiver_understands_it(tmp_path: Path) -> None:
         with running_rotel() as rotel:
             instrumented(
                 JOB,
-                "4.5",
+                "7",
                 endpoint=rotel.grpc_endpoint,
                 protocol="grpc",
                 OTEL_PYTHON_HWMETRICS_FAKE_NVML=scenario(tmp_path),
