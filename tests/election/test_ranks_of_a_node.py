@@ -122,14 +122,16 @@ def test_other_launchers_ranks_elect_one_too(tmp_path: Path, launcher: str) -> N
         told_once(job, pids)
 
 
-OF_ITS_OWN = 'mount -t tmpfs none /tmp && mount -t tmpfs none /dev/shm && exec "$@"'
+IN_TMP, IN_MEMORY = (f"{parent}/otel_hwmetrics-{os.geteuid()}" for parent in ("/tmp", "/dev/shm"))  # noqa: S108
+OF_ITS_OWN = f'mkdir -p -m 700 {IN_TMP} {IN_MEMORY} && mount -t tmpfs -o mode=0700 none {IN_TMP} && exec "$@"'
+WITHOUT_MEMORY = OF_ITS_OWN.replace("&& exec", f"&& mount -t tmpfs -o mode=0700 none {IN_MEMORY} && exec")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="to give a rank a /tmp of its own takes root")
 @pytest.mark.parametrize("shared", [True, False])
 def test_containers_that_do_not_share_their_tmp(tmp_path: Path, shared: bool) -> None:  # noqa: FBT001
     """Real mount namespaces: where /dev/shm is shared one is elected, and where nothing is the local rank 0 tells."""
-    script = OF_ITS_OWN.replace(" && mount -t tmpfs none /dev/shm", "") if shared else OF_ITS_OWN
+    script = OF_ITS_OWN if shared else WITHOUT_MEMORY
     with ranks_in(Path(tempfile.mkdtemp(dir="/var/tmp"))) as job:
         try:
             contained = ("unshare", "--mount", "sh", "-c", script, "-")
