@@ -23,6 +23,25 @@ faults: Counter[str] = Counter()
 """How often each place failed since the process began; exported as ``hwmetrics.internal.errors``."""
 
 
+def staying(act: Callable[[], object], where: str) -> None:
+    """Do something on a thread of ours; a way out of the program becomes an error: it would end the thread, and say nothing.
+
+    Args:
+        act: What to do.
+        where: On what thread, in words.
+
+    Raises:
+        RuntimeError: It called for the end of the program, as `sys.exit` does, or that was thrown into the thread.
+        Exception: Whatever else ``act`` raises.
+    """
+    try:
+        act()
+    except Exception:
+        raise
+    except BaseException as end:
+        raise RuntimeError(f"{type(end).__name__} on {where} ends nothing") from end
+
+
 class guard:  # noqa: N801 - reads like a word of the language, as contextlib's own
     """Pass over any fault of the block, on whatever thread. KeyboardInterrupt and SystemExit go through.
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from otel_hwmetrics import redaction
-from otel_hwmetrics._guard import guard
+from otel_hwmetrics._guard import guard, staying
 from otel_hwmetrics.catalog import own
 from otel_hwmetrics.model import Series
 
@@ -82,9 +82,10 @@ class Lasting:
             self._start()
 
     def check(self) -> None:
-        """Start it again if it died without anybody's notice. From any thread; never waits for it."""
+        """Start it again if it died without anybody's notice. From any thread; who is about to do so is not waited for."""
         thread = self.thread
-        if self._begun and not self._done and not self.off and (thread is None or not thread.is_alive()):
+        dead = thread is None or not thread.is_alive()
+        if self._begun and not self._done and not self.off and dead and not self._changing.locked():
             self._replace(thread)
 
     def join(self, timeout: float) -> None:
@@ -109,7 +110,7 @@ class Lasting:
         ended = False
         try:
             with guard(f"keeping {self.name} alive"):
-                self._without_a_way_out()
+                staying(self._work, self.name)
                 ended = True
         finally:
             if ended:
@@ -117,14 +118,6 @@ class Lasting:
             else:
                 self._died()
                 self._replace(threading.current_thread())
-
-    def _without_a_way_out(self) -> None:
-        try:
-            self._work()
-        except Exception:
-            raise
-        except BaseException as end:  # on a thread it would end that alone, and say nothing
-            raise RuntimeError(f"{type(end).__name__} was thrown into {self.name}") from end
 
     def _replace(self, thread: threading.Thread | None) -> None:
         """Let another thread go on in the place of this one."""

@@ -74,13 +74,19 @@ def it_was_slowed_alone_and_came_back(outcome: Outcome) -> None:
 
 @contextmanager
 def a_dying_sampler(job: Job) -> Iterator[None]:
-    """Throw an exit into the sampler's thread, as libraries for timeouts do: so often, one after the other."""
+    """Throw an exit into the sampler's thread, as libraries for timeouts do: so often, one after the other.
+
+    Each has been at its work for some steps: one that has hardly begun may get it where Python itself starts threads.
+    """
     setattr(pace, "STALE_AFTER", 0.5)  # noqa: B010 - it is a constant; 5 s would be long here
+    since: dict[threading.Thread, int] = {}
     met: list[threading.Thread] = []
 
     def kill(step: int) -> None:
         for thread in threading.enumerate():
-            if thread.name == "hwmetrics-sampler" and thread not in met and len(met) < job.argument and step >= 50:
+            if thread.name != "hwmetrics-sampler" or thread in met or len(met) == job.argument:
+                continue
+            if step - since.setdefault(thread, step) >= 50:
                 met.append(thread)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import queue
 import threading
+from functools import partial
 
-from otel_hwmetrics._guard import guard
+from otel_hwmetrics._guard import guard, staying
 from otel_hwmetrics.sinks.base import Alert, Sink, dropped
 
 WAITING = 1000
@@ -80,18 +81,4 @@ class Background:
         while (alert := waiting.get()) is not None:
             for sink in self._sinks:
                 with guard(f"telling {type(sink).__name__} of an alert"):
-                    _tell(sink, alert)
-
-
-def _tell(sink: Sink, alert: Alert) -> None:
-    """Tell a sink of an alert; a way out of the program becomes an error: on a thread it would end that, and say nothing.
-
-    Raises:
-        RuntimeError: It called for the end of the program, as `sys.exit` does.
-    """
-    try:
-        sink.on_alert(alert)
-    except Exception:
-        raise
-    except BaseException as end:
-        raise RuntimeError(f"{type(end).__name__} on a thread of its own ends nothing") from end
+                    staying(partial(sink.on_alert, alert), "a thread of its own")
