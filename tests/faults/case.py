@@ -105,7 +105,7 @@ class Case:
     options: Mapping[str, Any] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
     steps: int = 150
-    added: float = 4.0
+    added: float = 2.0
     added_at_end: float | None = None
     stops_within: float | None = None
     felt: bool = True

@@ -19,26 +19,13 @@ def assert_no_harm(case: Case) -> None:
     without, with_us = without_us(case), case.run(instrumented=True)
     assert with_us.result == without.result, with_us.words
     assert with_us.code == without.code, with_us.words
-    _check(case, with_us)
+    case.check(with_us)
     tries = [(with_us, without)]
     while is_late(case, tries) and len(tries) < TRIES:
         tries.append((case.run(instrumented=True), case.run(instrumented=False)))
     assert not is_late(case, tries), [
         [(each.seconds, each.ending, each.stop, each.cpu) for each in pair] for pair in tries
     ]
-
-
-def _check(case: Case, outcome: Outcome) -> None:
-    """What is missing and what was said. A look that a loaded machine makes late is missing, too, so there are three tries."""
-    for more in (2, 1, 0):
-        try:
-            case.check(outcome)
-        except AssertionError:
-            if not more:
-                raise
-            outcome = case.run(instrumented=True)
-        else:
-            return
 
 
 def is_late(case: Case, tries: list[tuple[Outcome, Outcome]]) -> bool:
