@@ -223,9 +223,8 @@ def _raise_again(error: BaseException) -> None:
         api.Py_AddPendingCall(ask, ctypes.py_object(again))
 
 
-_sections: list[
-    weakref.ref[Section]
-] = []  # changed and copied each in one call into C, so that no thread is in between
+# Changed and copied each in one call into C, so that no thread is in between.
+_sections: list[weakref.ref[Section]] = []
 
 
 def _all_sections() -> list[Section]:
@@ -313,6 +312,5 @@ def _over(fork: _Fork) -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
-    os.register_at_fork(
-        after_in_parent=_in_parent
-    )  # again, where a signal has come as the first one was about to begin
+    # Once more, should a signal have come as the first one was about to begin.
+    os.register_at_fork(after_in_parent=_in_parent)

@@ -413,7 +413,7 @@ def test_seldom_collections_are_collections(rank: Make) -> None:
             seldom.asked()
         for each in (seldom, often):
             each.look(standings())
-    assert seldom._is_heard()
+    assert seldom._is_heard
 
 
 def test_without_looks_of_its_own_a_process_stands_once_it_is_asked(rank: Make) -> None:

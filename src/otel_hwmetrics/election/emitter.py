@@ -122,9 +122,12 @@ class Emitter:
         if known != self._known:  # by their places: mostly they are the same objects
             self._known = known
             self._divide(counters)
-        if self._is_heard():
+        if self._has_a_say():
             for office in (NODE, self._container, *sorted(self._gpus)):
                 self._stand(office)
+        else:
+            for office in self._books:
+                self._offices.give_up(office)
         for office, books in self._books.items():
             if self._offices.holds(office):
                 books.keep()
@@ -133,23 +136,24 @@ class Emitter:
             else:
                 books.lose()
 
+    @property
     def _is_heard(self) -> bool:
-        """Whether anything of this process's arrives anywhere, or nobody's does; else its offices are given up.
+        """Whether somebody collects what this process has, or may be about to for the first time."""
+        last = self._began if self._asked_at is None else self._asked_at
+        return self._now() - last <= max(UNHEARD_AFTER, 3 * self._gap)
+
+    def _has_a_say(self) -> bool:
+        """Let others know that it is heard, if it is; whether it may hold offices: it is heard, or nobody is.
 
         A notebook that is open but idle, a rank that was given no reader, one whose provider was shut down: it would hold
-        an office, and nobody would tell of the machine. Each has some time to be asked for the first time.
+        an office, and nobody would tell of the machine.
         """
-        last = self._began if self._asked_at is None else self._asked_at
-        heard = self._now() - last <= max(UNHEARD_AFTER, 3 * self._gap)
         if self._asked_at is None and not self._regular:
             return False  # it looks no more until somebody asks, and could give nothing up
-        if heard:
-            if self._asked_at is not None:
-                self._offices.share(_HEARD)
-        elif self._offices.shared(_HEARD):
-            for office in self._books:
-                self._offices.give_up(office)
-            return False
+        if not self._is_heard:
+            return not self._offices.shared(_HEARD)
+        if self._asked_at is not None:
+            self._offices.share(_HEARD)
         return True
 
     def _divide(self, counters: Mapping[Series, Count]) -> None:
@@ -191,7 +195,7 @@ class Emitter:
             return True
         if self._looks <= _LONELY_AFTER:
             return False
-        divided = any("-MIG-" in gpu for gpu in self._gpus)
+        divided = any("-MIG-" in each for each in self._gpus)
         its_own = len(set(self._gpus.values())) == 1 and (not divided or "-MIG-" in office)
         return office == self._container or (office in self._gpus and its_own)
 
