@@ -348,7 +348,7 @@ PLACES = (
         "/mnt/hf-cache/datasets/imagenet",
         "/mnt/hf-cache/datasets/c4-en-data",
     ),
-    *("/data/sk-learn/datasets/covtype", "/work/r8_runs/2026-11-28/exp1", "/data/npm_packages/registry/cache-2026"),
+    *("/data/sk-learn/datasets/covtype", "/runs/r8_runs/2026-11-28/exp1", "/data/npm_packages/registry/cache-2026"),
     *(
         "/data/token=512/sk-abcdefghijklmnop1234",
         "/run/secrets/hf_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789",
