@@ -153,6 +153,33 @@ def test_a_forked_child_holds_no_file_and_has_read_nothing() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_no_fork_comes_while_a_file_is_being_opened() -> None:
+    """Its child would have a descriptor of which nobody knows, and which nobody closes."""
+    script = """if True:
+        import os, threading, time
+        from otel_hwmetrics.sources.linux import files
+        begun, really = threading.Event(), files.opened
+        def slowly(*it):
+            descriptor = really(*it)
+            begun.set()
+            time.sleep(0.02)
+            return descriptor
+        files.opened = slowly
+        file = files.KernelFile("/dev/null")
+        def read():
+            files._opening.section.patience = 20.0
+            file.read()
+        threading.Thread(target=read).start()
+        begun.wait()
+        pid = os.fork()
+        if not pid:
+            os._exit(0 if file in files._files and file._descriptor < 0 else 1)
+        raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_what_the_job_has_put_in_its_place_is_left_open(tmp_path: Path) -> None:
     """Where a read fails, when the file is closed, and in a forked child; and the file is read again."""
     script = """if True:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import weakref
 from typing import Final, NamedTuple
 
 from otel_hwmetrics.descriptors import identity, opened
+from otel_hwmetrics.forks import Section
 
 _FIRST_SIZE: Final = 4096
 # What the kernel gives of a file of many records at a time is about a page (seq_read_iter in fs/seq_file.c).
@@ -70,6 +72,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_in_child)
 
 
+class _Opening(threading.local):
+    """What no fork interrupts, for each thread that opens files: its child would hold one of which nobody knows."""
+
+    def __init__(self) -> None:
+        self.section = Section()
+
+
+_opening: Final = _Opening()
+
+
 class KernelFile:
     """A file that is opened at the first look, kept open, and read from its start at each.
 
@@ -98,9 +110,10 @@ class KernelFile:
             OSError: It cannot be opened or read, or its subject is gone; the next call opens it afresh.
         """
         if self._descriptor < 0:
-            self._descriptor = opened(self.path, os.O_RDONLY)
-            self._identity = identity(self._descriptor)
-            _files.add(self)
+            with _opening.section:
+                self._descriptor = opened(self.path, os.O_RDONLY)
+                self._identity = identity(self._descriptor)
+                _files.add(self)
         try:
             return self._read()
         except OSError:
