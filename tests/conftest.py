@@ -23,6 +23,9 @@ from otel_hwmetrics.testing import without_nvml
 
 _skipped: list[str] = []
 
+LONGEST = ("faults/test_soak.py", "alerts/test_soak.py")
+"""Files that are begun first: one process is at each of them for minutes, and the others go through the rest meanwhile."""
+
 
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
@@ -32,6 +35,11 @@ def clean() -> Iterator[None]:
         otel_hwmetrics.uninstrument()
         faults.clear()
         dropped.clear()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest first."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

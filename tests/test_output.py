@@ -74,7 +74,9 @@ def fill(pipe: tuple[int, int]) -> int:
 def drained(pipe: tuple[int, int]) -> str:
     """What is in it."""
     given = b""
-    while select.select([pipe[0]], [], [], 0)[0]:
+    poll = select.poll()
+    poll.register(pipe[0], select.POLLIN)
+    while poll.poll(0):
         given += os.read(pipe[0], 1 << 20)
     return given.decode().strip("\0")
 

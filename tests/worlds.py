@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from otel_hwmetrics.config import resolve
 from otel_hwmetrics.pipeline import Pipeline
+from otel_hwmetrics.runners import ThreadRunner
 from otel_hwmetrics.testing import FakeGpu, FakeNvml, ManualClock
 
 
@@ -36,6 +37,8 @@ class World:
             clock=self.clock,
         )
         self.pipeline.start()
+        for runner in self.pipeline.sampler.runners:  # by this clock the time that they have for it is soon over
+            assert not isinstance(runner, ThreadRunner) or runner.wait_opened(20)
         assert self.pipeline.sampler.fresh(20) is not None  # its own first look is over; from here on only `advance`
 
     def advance(self, seconds: int) -> None:

@@ -19,7 +19,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +36,7 @@ from faults.soak_scales import Scales
 from otel_hwmetrics._guard import faults
 from otel_hwmetrics.catalog import gpu, own
 from otel_hwmetrics.config import resolve
-from otel_hwmetrics.model import Snapshot
+from otel_hwmetrics.model import Series, Snapshot
 from otel_hwmetrics.pipeline import Pipeline
 from otel_hwmetrics.stepclock import CLOCK
 from otel_hwmetrics.testing import FakeNvml, ManualClock
@@ -45,6 +44,8 @@ from otel_hwmetrics.testing import FakeNvml, ManualClock
 SHORT_LIFE: Final = (300, 3000)
 """Looks of a pipeline that comes and goes."""
 EXPORT_EVERY: Final = 300
+SOUGHT_EVERY: Final = 20
+"""Looks between two in which a GPU's temperature is sought among all that was read."""
 SURE: Final = 40
 """Looks in a row that found a GPU to be hot, or cool, after which its alert must fire, or be over."""
 
@@ -106,7 +107,8 @@ class Soak:
         self._tracer = self._tracers.get_tracer("soak")
         self._open: list[tuple[Span, int, bool]] = []  # with the look at which each ends, and whether it is known
         self._phases: list[tuple[str, int]] = []
-        self._sure: Counter[tuple[str, bool]] = Counter()
+        self._sensors: list[Series] = []
+        self._sure: dict[tuple[str, bool], int] = {}
         self._lines = Lines(self.books)
         hw.on_alert(Callbacks(self.books))
         world = World(self._clock, self._nvml, self.books, self._files, self._fork)
@@ -246,17 +248,20 @@ class Soak:
         Raises:
             Lost: An alert did not begin, or did not end.
         """
-        latest, before, self._sure = pipeline.sampler.latest, self._sure, Counter()
-        for series, point in latest.points.items() if latest is not None else ():
-            if series.metric is not gpu.TEMPERATURE or point.at != self._clock.monotonic():
-                continue
-            if series.attributes.get(gpu.HW_SENSOR_LOCATION) != "gpu":
+        latest, before, self._sure = pipeline.sampler.latest, self._sure, {}
+        if latest is None:
+            return
+        if self.look % SOUGHT_EVERY == 0:
+            self._sensors = [series for series in latest.points if _is_temperature_of_a_gpu(series)]
+        for series in self._sensors:
+            point = latest.points.get(series)
+            if point is None or point.at != self._clock.monotonic():
                 continue
             device = str(series.attributes[gpu.HW_PARENT])
             # In degrees: see `soak_gpus`, and the rule gpu_hot. What is garbled is -1.
             hot, cool = point.value > 83, 50 < point.value < 70
             if hot or cool:
-                self._sure[device, hot] = before[device, hot] + 1
+                self._sure[device, hot] = before.get((device, hot), 0) + 1
                 if self._sure[device, hot] == SURE:
                     self._hold(pipeline, device, hot=hot)
 
@@ -308,6 +313,10 @@ class Soak:
         if status:
             raise Lost(f"a forked child speaks, or fails: {os.waitstatus_to_exitcode(status)}")
         self.children += 1
+
+
+def _is_temperature_of_a_gpu(series: Series) -> bool:
+    return series.metric is gpu.TEMPERATURE and series.attributes.get(gpu.HW_SENSOR_LOCATION) == "gpu"
 
 
 def _identifier(span: Span) -> int:

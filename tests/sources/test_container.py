@@ -618,7 +618,8 @@ def test_a_real_quota_throttles(cpu_cgroups: list[Path]) -> None:
     assert used == pytest.approx(0.3, abs=0.15)
     assert 10 <= growth["hwmetrics.container.cpu.periods"] <= 20
     assert growth["hwmetrics.container.cpu.throttled.periods"] >= 8
-    assert growth["hwmetrics.container.cpu.throttled.time"] == pytest.approx(1.2, abs=0.4)
+    # Less where there is no CPU for it anyway.
+    assert 0.3 <= growth["hwmetrics.container.cpu.throttled.time"] <= 1.6
 
 
 MOVE = """
