@@ -58,6 +58,8 @@ ALLOWED = {
     "profile_on_alert": RULES,
     "profile_steps": "a whole number from 1 to 1000",
     "profile_limit": "a whole number from 0 to 1000",
+    "integrations": "auto, none, or a list of torch, lightning, transformers, keras",
+    "step_spans": "a whole number from 0 to 1000000000",
 }
 """What each option takes, in words."""
 
@@ -88,6 +90,17 @@ WRONG: dict[str, list[Any]] = {
     "profile_on_alert": [7, True, {"gpu_hot": True}, ["gpu_hot", 3], "gpu hot", "GPU_*", "gpu_hot,,", "gpu_[ab]"],
     "profile_steps": [0, 1001, *NO_COUNT],
     "profile_limit": [1001, *NO_COUNT],
+    "integrations": [
+        7,
+        True,
+        "tensorflow",
+        ["torch", 3],
+        {"torch": True},
+        "torch,,keras",
+        "auto,torch",
+        ["none", "torch"],
+    ],
+    "step_spans": [10**9 + 1, *NO_COUNT],
 }
 """Values that each option refuses."""
 
@@ -125,6 +138,7 @@ def good(name: str) -> tuple[Any, Any]:
         "notify": (("slack://token@a", "mailto://me:secret@b"), ("json://localhost",)),
         "notify_severity": ("critical", "info"),
         "profile_on_alert": (("gpu_*", "training_stalled"), ("input_bound",)),
+        "integrations": (("torch", "keras"), ("none",)),
     }[name]
 
 
@@ -162,6 +176,12 @@ def test_defaults_are_the_numbers_that_were_asked_for() -> None:
     )
     assert (config.directory, config.flight_recorder) == ("", 60)
     assert (config.profile_on_alert, config.profile_steps, config.profile_limit) == ((), 5, 3)
+    assert (config.integrations, config.step_spans, config.step_gpu_time, config.stall_stacks) == (
+        ("auto",),
+        0,
+        False,
+        True,
+    )
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -30,7 +30,7 @@ class World:
         logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self.records))
         self.nvml.install()
         self.pipeline = Pipeline(
-            resolve({"sample_interval": 0, "source_timeout": 10.0, **options}, {}).config,
+            resolve({"sample_interval": 0, "source_timeout": 10.0, "snapshot_timeout": 12.5, **options}, {}).config,
             meter_provider=MeterProvider([self.reader]),
             tracer_provider=self.tracer_provider,
             logger_provider=logger_provider,

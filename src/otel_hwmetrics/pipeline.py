@@ -159,6 +159,7 @@ class Pipeline:
         """
         _alive.add(self)
         TRACKER.watches = Matcher(self.config.alert_spans)
+        TRACKER.provider = self._tracer_provider
         TRACKER.on = True
         self._attach()
         self._judging.start(self.sampler.fresh)

@@ -21,6 +21,7 @@ from otel_hwmetrics._guard import guard
 from otel_hwmetrics.alerts.builtin import RULES
 from otel_hwmetrics.alerts.rulebook import rulebook
 from otel_hwmetrics.config import FAMILIES, OPTIONS, Config, ConfigError, flat_options, resolve, unknown_option
+from otel_hwmetrics.integrations import following
 from otel_hwmetrics.pipeline import Pipeline
 from otel_hwmetrics.sources.base import SourceUnavailable
 
@@ -130,10 +131,12 @@ def _start(config: Config, providers: Providers) -> Pipeline | None:
         return None
     pipeline = Pipeline(config, **providers._asdict())
     pipeline.start()
+    following.follow(config)
     return pipeline
 
 
 def stop(pipeline: Pipeline) -> None:
     """Stop what runs; raises nothing."""
+    following.leave()
     with guard("stopping"):
         pipeline.stop()

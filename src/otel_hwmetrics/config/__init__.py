@@ -13,11 +13,12 @@ the one before it.
 from otel_hwmetrics.config.kinds import ConfigError, Option, duration, show
 from otel_hwmetrics.config.of_rules import FAMILIES, RuleSettings, flat_options
 from otel_hwmetrics.config.resolve import ENVIRONMENT_PREFIX, Resolved, resolve, unknown_option
-from otel_hwmetrics.config.table import OPTIONS, SOURCES, Config
+from otel_hwmetrics.config.table import INTEGRATIONS, OPTIONS, SOURCES, Config
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
     "FAMILIES",
+    "INTEGRATIONS",
     "OPTIONS",
     "SOURCES",
     "Config",

@@ -24,6 +24,9 @@ from otel_hwmetrics.config.kinds import (
 )
 from otel_hwmetrics.config.of_rules import RuleSettings, parse_rules
 
+INTEGRATIONS = ("torch", "lightning", "transformers", "keras")
+"""Names of the frameworks that ``integrations`` may list."""
+
 SOURCES = (
     *("system", "filesystem", "pressure", "container", "sensors"),
     *("process", "tree", "dataset", "training"),
@@ -47,6 +50,15 @@ def _source_names(value: Any) -> tuple[str, ...]:
     if named == ("auto",):
         return named
     if not named or any(name not in SOURCES for name in named):
+        raise ValueError(value)
+    return tuple(dict.fromkeys(named))
+
+
+def _integration_names(value: Any) -> tuple[str, ...]:
+    named = tuple(word.lower() for word in parse_texts(value))
+    if named in (("auto",), ("none",)):
+        return named
+    if any(name not in INTEGRATIONS for name in named):
         raise ValueError(value)
     return tuple(dict.fromkeys(named))
 
@@ -199,6 +211,21 @@ class Config:
     )
     profile_steps: int = count(5, "How many steps a profile is of.", 1, 1000)
     profile_limit: int = count(3, "Most profiles a run.", 0, 1000)
+    integrations: tuple[str, ...] = option(
+        ("auto",),
+        _integration_names,
+        f"auto, none, or a list of {', '.join(INTEGRATIONS)}",
+        "Training frameworks whose runs, epochs and steps are told without a change to the script, once the job loads them.",
+    )
+    step_spans: int = count(
+        0, "One of how many steps gets a span of its own, where an integration tells steps; 0 for none.", 0, 10**9
+    )
+    step_gpu_time: bool = switch(
+        False, "Tell how long the GPU was at the steps of training, by CUDA events; nothing waits for them."
+    )
+    stall_stacks: bool = switch(
+        True, "Tell with an alert on stalled training or an idle GPU where the threads of the job stood."
+    )
 
 
 OPTIONS: dict[str, Option] = {entry.name: cast("Option", entry.metadata["option"]) for entry in fields(Config)}

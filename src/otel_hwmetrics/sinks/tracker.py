@@ -63,6 +63,7 @@ class SpanTracker:
         watches: Says by its name, and of a span, whether it is a training span without being told so by `watch`.
         greet: Called with each training span that opens, on its thread, while there is something to put onto it.
         part: Called with each `training_span` that is about to end, on its thread.
+        provider: Whose spans `training_span` opens where it is not told; the global one where this is None.
     """
 
     def __init__(self) -> None:
@@ -70,6 +71,7 @@ class SpanTracker:
         self.watches: Callable[[str, Span], bool] = Matcher(())
         self.greet: Callable[[Span], object] | None = None
         self.part: Callable[[Span], object] | None = None
+        self.provider: TracerProvider | None = None
         self._open: dict[int, _Open] = {}  # by span id
         self._watched: dict[int, _Open] = {}  # those of them that are training spans
         self._numbers = itertools.count()  # in the order of opening
@@ -186,7 +188,7 @@ class SpanTracker:
         """Forget every span, and be off."""
         self.on = False
         self.watches = Matcher(())
-        self.greet = self.part = None
+        self.greet = self.part = self.provider = None
         self._open.clear()
         self._watched.clear()
         self._training_thread = None
@@ -267,12 +269,12 @@ def training_span(
     Args:
         name: Of the span.
         attributes: Of the span.
-        tracer_provider: The global one by default.
+        tracer_provider: The one that `otel_hwmetrics.instrument` was given, else the global one, by default.
 
     Yields:
         The span, which is OpenTelemetry's current one meanwhile.
     """
-    tracer = trace.get_tracer("otel_hwmetrics", __version__, tracer_provider, SCHEMA_URL)
+    tracer = trace.get_tracer("otel_hwmetrics", __version__, tracer_provider or TRACKER.provider, SCHEMA_URL)
     with tracer.start_as_current_span(name, attributes=attributes) as span:
         try:
             yield watch(span)
