@@ -15,6 +15,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
+from otel_hwmetrics import flat
+
 Attribute = str | int | float | bool
 """The value of one attribute, as OpenTelemetry allows it on a metric."""
 
@@ -51,8 +53,10 @@ class Unit(str, Enum):
     PROCESS = "{process}"
     READING = "{reading}"
     ROW = "{row}"
+    SAMPLE = "{sample}"
     STEP = "{step}"
     THREAD = "{thread}"
+    TOKEN = "{token}"  # noqa: S105 - of text
     TRANSITION = "{transition}"
 
 
@@ -60,12 +64,14 @@ class Kind(Enum):
     """The kind of a metric, which is the kind of its OpenTelemetry instrument, and what is exported for it.
 
     ``COUNTER``: a sum that only grows; the total so far. ``UP_DOWN_COUNTER``: a sum that may shrink; what there is
-    now. ``GAUGE``: no sum; the mean over the window (see `Window`).
+    now. ``GAUGE``: no sum; the mean over the window (see `Window`). ``HISTOGRAM``: how often there were values of each
+    size; they are recorded one by one, so samples, snapshots and alerts have none of it.
     """
 
     COUNTER = "counter"
     UP_DOWN_COUNTER = "updowncounter"
     GAUGE = "gauge"
+    HISTOGRAM = "histogram"
 
 
 class Origin(Enum):
@@ -151,6 +157,7 @@ class Metric:
         origin: Where the zero lies; counters only.
         derivation: How it follows from other metrics; a source may still read it directly where those are missing.
         detail: Read and judged like any other, but exported only when the option ``metrics`` asks for it.
+        boundaries: Between the buckets, rising; histograms only. Whoever exports may choose others.
 
     Raises:
         ValueError: The row contradicts itself; the message says how.
@@ -165,12 +172,22 @@ class Metric:
     origin: Origin = Origin.INSTRUMENT
     derivation: Derivation | None = None
     detail: bool = False
+    boundaries: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"{self.name!r} is no metric name: lower-case words with dots between")
         if not self.description.endswith("."):
             raise ValueError(f"{self.name}: the description is a sentence and ends in a full stop")
+        if bool(self.boundaries) != (self.kind is Kind.HISTOGRAM):
+            raise ValueError(f"{self.name}: a histogram has boundaries, and nothing else does")
+        if list(self.boundaries) != sorted(set(self.boundaries)):
+            raise ValueError(f"{self.name}: its boundaries do not rise")
+        if len(set(self.attributes)) != len(self.attributes):
+            raise ValueError(f"{self.name}: an attribute is named twice")
+        self._check_derivation()
+
+    def _check_derivation(self) -> None:
         if self.derivation is not None and self.kind is not Kind.GAUGE:
             raise ValueError(f"{self.name}: only a gauge can follow from other metrics, not a {self.kind.value}")
         if isinstance(self.derivation, Rate | Ratio | Share) and self.derivation.of.kind is not Kind.COUNTER:
@@ -181,8 +198,6 @@ class Metric:
             raise ValueError(f"{self.name}: {self.derivation.of.name} is a counter, so it has no level to peak")
         if isinstance(self.derivation, Share) and self.derivation.across not in self.derivation.of.attributes:
             raise ValueError(f"{self.name}: {self.derivation.of.name} has no attribute {self.derivation.across}")
-        if len(set(self.attributes)) != len(self.attributes):
-            raise ValueError(f"{self.name}: an attribute is named twice")
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -292,6 +307,26 @@ class Snapshot:
     def of(self, metric: Metric) -> tuple[Reading, ...]:
         """Every reading of one metric; empty when there is none."""
         return tuple(self._by_metric.get(metric.name, ()))
+
+    def as_dict(self) -> dict[str, float]:
+        """Every reading by a flat name, for loggers: ``self.log_dict``, W&B, MLflow, TensorBoard.
+
+        Values are in the units of the catalog (SI). A series has the same name in every snapshot, made of the metric's name
+        and its attribute values (`otel_hwmetrics.flat` has the rule): ``hw.temperature/gpu_0/gpu``,
+        ``system.memory.usage/used``. Names have letters, digits and ``._-/`` alone, and no two series share one.
+
+        Returns:
+            A new dictionary, of floats; empty of what could not be read.
+        """
+        found: dict[str, list[Reading]] = {}
+        for reading in self:
+            found.setdefault(flat.flat_name(reading.series), []).append(reading)
+        named: dict[str, float] = {}
+        for name, readings in found.items():
+            for reading in readings:
+                alone = len(readings) == 1 or all(each.series == reading.series for each in readings)
+                named[name if alone else flat.told_apart(name, reading.series)] = float(reading.value)
+        return named
 
     def __iter__(self) -> Iterator[Reading]:
         for readings in self._by_metric.values():
