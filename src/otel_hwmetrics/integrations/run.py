@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Final, NamedTuple
 
+from opentelemetry.trace import Span, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 import otel_hwmetrics as hw
@@ -18,6 +19,8 @@ EPOCH: Final = "hwmetrics.training.epoch"
 """Number of the epoch, from 0."""
 STEP: Final = "hwmetrics.training.step"
 """Number of the step within the run, from 0."""
+STEPS: Final = "hwmetrics.training.steps"
+"""How many steps of training ended within a span."""
 FRAMEWORK: Final = "hwmetrics.training.framework"
 """Which framework tells the span: a name of `otel_hwmetrics.integrations.following.FRAMEWORKS`."""
 
@@ -34,6 +37,7 @@ def told_by_a_framework() -> bool:
 
 class _Open(NamedTuple):
     name: str
+    span: Span
     ways_out: ExitStack
 
 
@@ -63,12 +67,12 @@ class Run:
         """Open a span within those that are open, and the phase that goes with its name."""
         with guard(f"opening a span of {self._framework}"), ExitStack() as ways_out:
             told = {FRAMEWORK: self._framework, **(attributes or {})}
-            ways_out.enter_context(hw.training_span(name, attributes=told))
+            span = ways_out.enter_context(hw.training_span(name, attributes=told))
             if name in _PHASES:
                 ways_out.enter_context(hw.phase(_PHASES[name]))
             if not self._open:
                 _telling.runs = getattr(_telling, "runs", 0) + 1
-            self._open.append(_Open(name, ways_out.pop_all()))
+            self._open.append(_Open(name, span, ways_out.pop_all()))
 
     def end(self, name: str, error: BaseException | None = None) -> None:
         """Close the innermost span of that name, with all that is within it.
@@ -87,13 +91,17 @@ class Run:
             self._close(error)
 
     def step(self) -> None:
-        """A step of training has ended."""
-        CLOCK.step()
+        """A step of training has ended; where the job says so by itself, it is believed."""
+        CLOCK.step_seen()
 
     def _close(self, error: BaseException | None) -> str:
-        name, ways_out = self._open.pop()
+        name, span, ways_out = self._open.pop()
         if not self._open:
             _telling.runs = getattr(_telling, "runs", 1) - 1
         with guard(f"closing a span of {self._framework}"):
+            # Of a Ctrl-C or an exit OpenTelemetry's own context manager says nothing: others raise such in good order. An
+            # exit with success is none.
+            if error is not None and not isinstance(error, Exception) and getattr(error, "code", True):
+                span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
             ways_out.__exit__(*((None, None, None) if error is None else (type(error), error, error.__traceback__)))
         return name
