@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from types import FrameType
@@ -68,11 +69,11 @@ class Training:
         self._moved.get(timeout=20)
         if move in {"ask", "leave", "step"} and self.under_way:
             self.steps, self.completed, self.present = self.steps + 1, self.completed + self.present, 0.0
-        elif move in {"begin", "step"}:
+        elif move in {"begin", "step"} or (move == "wait" and not self.under_way):
             self.present = 0.0
             self.steps += move == "step"
-        self.under_way = self.under_way if move in {"arrive", "enter", "exit"} else move != "leave"
-        self.waiting = self.waiting if move in {"enter", "exit"} else move in {"begin", "ask"}
+        self.under_way = self.under_way if move in {"arrive", "enter", "exit"} else move not in {"leave", "rest"}
+        self.waiting = self.waiting if move in {"enter", "exit"} else move in {"begin", "ask", "wait"}
         self.suspended = self.suspended if move not in {"enter", "exit"} else move == "enter"
 
     def pass_time(self, seconds: float) -> None:
@@ -94,20 +95,22 @@ class Training:
             self._serve()
 
     def _serve(self, *until: str) -> str:
+        act = {
+            "begin": self._train,
+            "step": self.clock.step,
+            "wait": self.clock.begin_wait,
+            "come": self.clock.end_wait,
+            "rest": self.clock.rest,
+            "enter": partial(self.clock.enter, "checkpoint"),
+            "exit": partial(self.clock.leave, "checkpoint"),
+        }
         while True:
             move = self._moves.get()
             if move in until:
                 return move
             if move == "end":
                 raise EOFError
-            if move == "begin":
-                self._train()
-            elif move == "step":
-                self.clock.step()
-            elif move == "enter":
-                self.clock.enter("checkpoint")
-            else:
-                self.clock.leave("checkpoint")
+            act[move]()
             self._moved.put(None)
 
     def _train(self) -> None:
@@ -127,6 +130,8 @@ STORY: tuple[tuple[str, float], ...] = (
     *(("begin", 1.0), ("arrive", 2.0), ("ask", 4.0), ("arrive", 8.0)),
     *(("enter", 16.0), ("exit", 1.0), ("ask", 2.0), ("enter", 4.0), ("exit", 8.0), ("arrive", 16.0)),
     *(("leave", 100.0), ("step", 1.0), ("step", 2.0), ("enter", 4.0), ("exit", 8.0), ("step", 100.0)),
+    *(("wait", 1.0), ("come", 2.0), ("step", 4.0), ("wait", 8.0), ("rest", 16.0), ("wait", 1.0), ("enter", 2.0)),
+    *(("exit", 4.0), ("come", 1.0), ("step", 2.0), ("wait", 4.0)),
     *(("begin", 1.0), ("arrive", 2.0), ("ask", 4.0), ("arrive", 8.0), ("leave", 16.0), ("begin", 1.0), ("arrive", 2.0)),
 )
 """Every move that there is, from every place where it can be made; and how long each place lasts."""
@@ -219,3 +224,19 @@ def test_no_longest_step_is_lost_to_a_question() -> None:
         assert told[-1] is None
         instruction, so_many = instruction + 1, reached()
     assert instruction > 50
+
+
+def test_every_step_s_length_is_told_once() -> None:
+    """Taken at any instruction of a step's end, of a loop's or of a call's: now or the next time, and never again."""
+    instruction, so_many = 0, True
+    while so_many:
+        told: list[float] = []
+        count, reached = once_at(instruction, lambda: told.extend(training.clock.durations()))  # noqa: B023
+        training = Training(count)
+        play(training, (("begin", 1.0), ("arrive", 5.0), ("ask", 1.0), ("arrive", 2.0), ("leave", 9.0)))
+        play(training, (("step", 7.0), ("step", 8.0), ("step", 9.0)))
+        told += training.clock.durations()
+        training.end()
+        assert told == [6.0, 3.0, 7.0, 8.0]
+        instruction, so_many = instruction + 1, reached()
+    assert instruction > 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +15,8 @@ from otel_hwmetrics.stepclock import SUSPENDING, Look, StepClock
 from otel_hwmetrics.testing import ManualClock
 
 Op = tuple[Any, ...]
-"""`("pass", quarters)`, `("look",)`, `("step",)`, `("enter", phase)`, `("leave", phase)`, `("loop", Script)`."""
+"""`("pass", quarters)`, `("look",)`, `("enter", phase)`, `("leave", phase)`, `("loop", Script)`; `("step",)`, `("see",)` for one
+that is seen; `("wait",)`, `("come",)`, `("rest",)`, and `("begun", ago, waited)` in quarters."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,11 @@ class Truth:
     completed: float = 0.0
     waited: float = 0.0
     longest: float = 0.0
+    laps: list[float] = field(default_factory=list)
     present: float = 0.0  # of the step that is under way
+    over: float = -inf  # when something was last that does not count again
+    told: bool = False
+    seen: bool = False
     under_way: bool = False
     waiting: bool = False
     owner: object = None
@@ -66,20 +72,53 @@ class Truth:
         """A step has ended."""
         self.steps += 1
         self.completed += self.present
+        self.laps.append(self.present)
         self.longest = max(self.longest, self.present)
         self.present = 0.0
 
-    def step(self) -> None:
-        """`step` was called."""
+    def step(self, *, seen: bool = False) -> None:
+        """`step` was called; or `step_seen`."""
+        if self.owner is not None or self.suspended or (seen and self.told):
+            return
+        counted, self.seen, self.told = self.seen and not seen, seen, not seen
+        if counted:
+            return
+        if self.under_way:
+            self.end_step()
+        else:
+            self.steps += 1
+            self.present = 0.0
+        self.begun = self.under_way = True
+
+    def wait(self) -> None:
+        """`begin_wait` was called."""
         if self.owner is None and not self.suspended:
             self.present = self.present if self.under_way else 0.0
-            self.begun = self.under_way = True
-            self.end_step()
+            self.begun = self.waits = self.under_way = self.waiting = True
+
+    def come(self) -> None:
+        """`end_wait` was called."""
+        self.waiting = self.waiting and self.owner is not None
+
+    def rest(self) -> None:
+        """`rest` was called."""
+        if self.owner is None:
+            self.over = self.time.monotonic() if self.under_way else self.over
+            self.told = self.seen = self.under_way = self.waiting = False
+
+    def has_begun(self, ago: float, waited: float) -> None:
+        """`has_begun` was called."""
+        if self.owner is None and not self.suspended and not self.under_way:
+            self.present = min(ago, self.time.monotonic() - self.over)
+            self.spent += self.present
+            self.waited += min(waited, self.present)
+            self.begun = self.waits = self.under_way = True
 
     def ask(self, loop: object) -> None:
         """A loop asks for data."""
         if self.owner is None and not self.suspended:
             self.owner, self.under_way, self.present = loop, True, 0.0
+            self.told = self.seen = False
         if self.owner is loop:
             self.waiting = True
 
@@ -89,6 +128,7 @@ class Truth:
             if ends_a_step and not self.suspended:
                 self.end_step()
             self.owner, self.under_way, self.waiting = None, False, False
+            self.over = self.time.monotonic()
 
     def look(self) -> Look:
         """What is to be told now."""
@@ -127,12 +167,34 @@ class Run:
             *(before.steps, before.time, before.completed, before.waited or 0.0),
         )
         assert self.clock.longest() == (self.truth.longest or None)
-        self.truth.longest = 0.0
+        assert self.clock.durations() == self.truth.laps
+        self.truth.longest, self.truth.laps = 0.0, []
         self.looks.append(look)
 
     def _step(self) -> None:
         self.clock.step()
         self.truth.step()
+
+    def _see(self) -> None:
+        self.clock.step_seen()
+        self.truth.step(seen=True)
+
+    def _wait(self) -> None:
+        began = not (self.truth.owner is not None or self.truth.suspended or self.truth.waiting)
+        assert self.clock.begin_wait() == began
+        self.truth.wait()
+
+    def _come(self) -> None:
+        self.clock.end_wait()
+        self.truth.come()
+
+    def _rest(self) -> None:
+        self.clock.rest()
+        self.truth.rest()
+
+    def _begun(self, ago: int, waited: int) -> None:
+        self.clock.has_begun(ago / 4, waited / 4)
+        self.truth.has_begun(ago / 4, waited / 4)
 
     def _enter(self, phase: str) -> None:
         self.clock.enter(phase)
@@ -140,10 +202,13 @@ class Run:
 
     def _leave(self, phase: str) -> None:
         self.clock.leave(phase)
+        suspended = self.truth.suspended
         if phase in self.truth.phases:
             self.truth.phases.reverse()
             self.truth.phases.remove(phase)
             self.truth.phases.reverse()
+        if suspended and not self.truth.suspended:
+            self.truth.over = self.time.monotonic()
 
     def _loop(self, script: Script) -> None:
         loop, left = ScriptedLoader(self, script), False
@@ -203,6 +268,8 @@ MOMENTS: st.SearchStrategy[Op] = st.one_of(
     st.tuples(st.just("look")),
     st.tuples(st.just("look")),
     st.tuples(st.just("step")),
+    st.tuples(st.sampled_from(["see", "wait", "wait", "come", "rest"])),
+    st.tuples(st.just("begun"), st.integers(0, 40), st.integers(0, 40)),
     st.tuples(st.just("enter"), PHASES),
     st.tuples(st.just("leave"), PHASES),
 )
@@ -224,6 +291,6 @@ def loops(ops: st.SearchStrategy[Op]) -> st.SearchStrategy[Op]:
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.recursive(MOMENTS, loops, max_leaves=25), max_size=8))
 def test_sums_are_the_truth_at_every_look(ops: list[Op]) -> None:
-    """For any order of waits, steps, calls, phases, loops within loops, ends and looks: to the last bit, never falling."""
+    """For any order of waits, steps, calls of every kind, phases, loops within loops, ends and looks: to the last bit, never falling."""
     run = Run()
     run.do([*ops, ("look",), ("pass", 4), ("look",)])

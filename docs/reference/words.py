@@ -26,7 +26,12 @@ from otel_hwmetrics.catalog import (
 )
 from otel_hwmetrics.model import Kind, Metric, Origin, Peak, Quotient, Rate, Ratio, Share
 
-KINDS: Final = {Kind.COUNTER: "Counter", Kind.UP_DOWN_COUNTER: "Up-down counter", Kind.GAUGE: "Gauge"}
+KINDS: Final = {
+    Kind.COUNTER: "Counter",
+    Kind.UP_DOWN_COUNTER: "Up-down counter",
+    Kind.GAUGE: "Gauge",
+    Kind.HISTOGRAM: "Histogram",
+}
 
 OF_A_MOMENT: Final = {system.UPTIME, process.UPTIME, training.STEP_AGE, tree.UNINTERRUPTIBLE_TIME, *own.HEALTH}
 """Gauges whose readings say that they are of one moment: no mean is made of them."""
@@ -140,6 +145,8 @@ def _window_of_what_is_read(metric: Metric) -> str:
         return f"total since {'the process began' if metric.origin is Origin.ZERO else '`instrument()`'}"
     if metric.kind is Kind.UP_DOWN_COUNTER or metric in OF_A_MOMENT:
         return "what there is at the window's end"
+    if metric.kind is Kind.HISTOGRAM:
+        return f"each value since `instrument()`, in {len(metric.boundaries) + 1} buckets"
     return "mean over the window"
 
 

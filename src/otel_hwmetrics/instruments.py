@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows to observable instruments. A callback only formats what the sampler has; it reads no hardware.
+"""Rows to instruments. Nearly all are observable; a callback only formats what the sampler has, and reads no hardware.
 
 The SDK cannot take an instrument back, and drops the callbacks of one that is made twice
 (https://github.com/open-telemetry/opentelemetry-python/issues/2454). So the instruments of a meter provider are made
 once, and ask a feed; without a feed they yield nothing, and nothing is exported.
+
+A histogram is not observable: what it is of is recorded on the sampler's thread (`otel_hwmetrics.histograms`).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -25,6 +27,7 @@ from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 from otel_hwmetrics import __version__, forks, ranks
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.catalog import METRICS, PER_PROCESS, SCHEMA_URL, own
+from otel_hwmetrics.histograms import RECORDING, Histograms, forget
 from otel_hwmetrics.model import Attribute, Kind, Metric, Reading, Series, Snapshot
 from otel_hwmetrics.windows import SHORTEST, Sample, between
 
@@ -98,6 +101,7 @@ class Collections:
         self._recent: deque[Sample] = deque(maxlen=8)  # the newest first
         self._last_of: weakref.WeakKeyDictionary[threading.Thread, Sample] = weakref.WeakKeyDictionary()
         self._begun = False
+        self.number = 0  # of the collection that is under way
         self.patience = math.inf  # of the collection that is under way, with a look at the machine
         self.voice = feed.voice
         self.context = NO_SPAN  # of the collection that is under way
@@ -106,6 +110,7 @@ class Collections:
         """The snapshot of the collection that asks for this metric. Called under the SDK's lock."""
         if not self._begun or metric.name in self._served:
             self._begun = True
+            self.number += 1
             self._served.clear()
             self._snapshot = self._collect()
             self._health = {}
@@ -121,6 +126,10 @@ class Collections:
         if metric.name in _HEALTH:
             return self._health.get(metric.name, ())
         return snapshot.of(metric) if snapshot is not None else ()
+
+    def open_context(self) -> Context:
+        """The context of what is recorded now."""
+        return self._feed.context()
 
     def spent(self, seconds: float) -> None:
         """Tell what a callback cost."""
@@ -151,16 +160,19 @@ class Instruments:
         self._provider = weakref.ref(provider)
         self._collections: Collections | None = None
         self._shown: frozenset[str] | None = None
-        self._identity: dict[str, Attribute] | None = None
+        self._identity: dict[str, Attribute] = {}
+        self._identified = 0  # in which collection
         meter = provider.get_meter(SCOPE, __version__, SCHEMA_URL)
+        self._histograms = Histograms(meter)
         create = {
             Kind.COUNTER: meter.create_observable_counter,
             Kind.UP_DOWN_COUNTER: meter.create_observable_up_down_counter,
             Kind.GAUGE: meter.create_observable_gauge,
         }
         for metric in METRICS:
-            callback = partial(self._observe, metric)
-            create[metric.kind](metric.name, [callback], unit=metric.unit.value, description=metric.description)
+            if metric.kind in create:
+                callback = partial(self._observe, metric)
+                create[metric.kind](metric.name, [callback], unit=metric.unit.value, description=metric.description)
 
     @property
     def fed(self) -> bool:
@@ -171,7 +183,30 @@ class Instruments:
         """Show what this feed gives; None: show nothing."""
         self._shown = feed.shown if feed is not None else None
         self._collections = Collections(feed) if feed is not None else None
-        self._identity = None
+        self._identified = 0
+        if feed is None:
+            with guard("forgetting what was recorded"), RECORDING:
+                forget(self._real_provider())
+
+    def record(self, series: Series, take: Callable[[], Sequence[float]]) -> bool:
+        """Record values of a histogram; False where nobody hears of them yet, or any more. On the sampler's thread.
+
+        Args:
+            series: What they are values of.
+            take: Gives them; not called where nobody hears.
+        """
+        with RECORDING:  # who lets go of the feed waits for its end, and then has all of it forgotten
+            collections, name = self._collections, series.metric.name
+            if collections is None or _is_proxy(self._real_provider()):
+                return False
+            values, voice = take(), collections.voice
+            wanted = self._shown is None or name in self._shown
+            if not values or not wanted or not (voice is None or voice.shows(series)):
+                return True
+            signed = name in PER_PROCESS if voice is None else voice.signs(series)
+            attributes = {**series.attributes, **(self._missing_identity() if signed else {})}
+            self._histograms.record(series.metric, values, attributes, (collections.open_context(), NO_SPAN))
+            return True
 
     def _observe(self, metric: Metric, options: CallbackOptions) -> Iterable[Observation]:
         collections = self._collections
@@ -195,17 +230,43 @@ class Instruments:
                 signed = voice.signs(series)
                 total += voice.more(series) if metric.kind is Kind.COUNTER else 0
             value = round(total) if metric.integer else float(total)
-            attributes = {**series.attributes, **self._process_identity()} if signed else series.attributes
+            attributes = (
+                {**series.attributes, **self._process_identity(collections.number)} if signed else series.attributes
+            )
             yield Observation(value, attributes, context)
 
-    def _process_identity(self) -> dict[str, Attribute]:
-        """What the Resource does not tell of this process. Asked when metrics flow, for by then the provider is real."""
-        if self._identity is None:
-            provider = self._provider()
-            if provider is None or _is_proxy(provider):
-                provider = metrics.get_meter_provider()
-            self._identity = ranks.missing_from(resource_attributes(provider))
+    def _process_identity(self, collection: int) -> dict[str, Attribute]:
+        """What the Resource does not tell of this process.
+
+        Asked in each collection: by the first one with metrics the provider is real, and a launcher may tell a process its
+        rank when that runs already, as Ray Train does. A Resource cannot learn of it.
+        """
+        if self._identified != collection:
+            self._identity = self._missing_identity()
+            self._identified = collection
         return self._identity
+
+    def _missing_identity(self) -> dict[str, Attribute]:
+        return ranks.missing_from(resource_attributes(self._real_provider()))
+
+    def _real_provider(self) -> MeterProvider:
+        """The provider that stands behind, as far as there is one by now."""
+        provider = self._provider()
+        return metrics.get_meter_provider() if provider is None or _is_proxy(provider) else provider
+
+
+def record(series: Series, take: Callable[[], Sequence[float]]) -> None:
+    """Record values of a histogram, where something is shown. On the sampler's thread.
+
+    By one instrument alone: where two are equal, which is with the API's proxy, the SDK has one for both.
+
+    Args:
+        series: What they are values of.
+        take: Gives them; called when somebody hears of them, so that what keeps them until then can go on keeping them.
+    """
+    for instruments in tuple(_made.values()):
+        if instruments.record(series, take):
+            return
 
 
 def resource_attributes(provider: MeterProvider) -> dict[str, object] | None:

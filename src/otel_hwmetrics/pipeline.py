@@ -24,7 +24,7 @@ from otel_hwmetrics.catalog import selected
 from otel_hwmetrics.config import Config
 from otel_hwmetrics.election import Emitter, Ledger, job_of
 from otel_hwmetrics.folders import runtime_folders
-from otel_hwmetrics.instruments import NO_SPAN, Feed, Instruments, adds_up, instruments_of
+from otel_hwmetrics.instruments import NO_SPAN, Feed, Instruments, adds_up, instruments_of, record
 from otel_hwmetrics.judging import Judging
 from otel_hwmetrics.model import Reading, Snapshot
 from otel_hwmetrics.runners import Clock, ThreadRunner
@@ -69,7 +69,7 @@ SOURCES: dict[str, Callable[[Config, Clock], Source]] = {
     "process": lambda _, clock: ProcessSource(clock.monotonic, effective_cpus=effective_cpus),
     "tree": lambda _, clock: TreeSource(clock.monotonic),
     "dataset": lambda config, clock: DatasetSource(config.dataset_paths, clock=clock.monotonic),
-    "training": lambda _, clock: TrainingSource(now=clock.monotonic, spans_phase=TRACKER.phase),
+    "training": lambda _, clock: TrainingSource(now=clock.monotonic, spans_phase=TRACKER.phase, record=record),
     "nvidia": lambda config, clock: NvidiaSource(config.gpus, clock=clock.monotonic),
     "amd": lambda config, clock: AmdSource(config.gpus, clock=clock.monotonic),
     # Named, it also reads where waiting for one allocator could hold up the others.

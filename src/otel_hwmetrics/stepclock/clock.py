@@ -8,11 +8,11 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ContextDecorator
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from otel_hwmetrics._guard import guard
-from otel_hwmetrics.stepclock.hand import NEVER, Hand, Life, Sums
+from otel_hwmetrics.stepclock.hand import KEPT, NEVER, Count, Counts, Hand, Life, Sums
+from otel_hwmetrics.stepclock.handles import Phase, Steps, Waiting
 from otel_hwmetrics.stepclock.phases import SUSPENDING, Names
 
 T = TypeVar("T")
@@ -29,11 +29,15 @@ class Look(NamedTuple):
         steps: How many steps have ended.
         time: Seconds in steps, the present one and waiting for data included; those of several threads added up.
         completed: Seconds in the steps that have ended.
-        waited: Seconds of waiting for data, a present wait included; None where no loop of `steps` ever told of it.
+        waited: Seconds of waiting for data, a present wait included; None where neither a loop of `steps` nor `begin_wait`
+            ever told of it.
         age: Seconds since the last step ended or, if that is later, its loop began; of several threads the least. Time
             in phases that suspend it does not count. None before the first step's end, and where nothing is under way.
         looping: Whether a loop of `steps` is open.
         phases: The open phases of each thread that has any, the innermost last.
+        samples: How many the job has told of; None where it never did.
+        tokens: Likewise.
+        gpu_time: Seconds that GPUs were at steps, as far as they have told; None where they never did.
     """
 
     begun: bool
@@ -44,6 +48,9 @@ class Look(NamedTuple):
     age: float | None
     looping: bool
     phases: tuple[tuple[str, ...], ...]
+    samples: int | None = None
+    tokens: int | None = None
+    gpu_time: float | None = None
 
 
 class StepClock:
@@ -63,31 +70,114 @@ class StepClock:
         self._hands: list[Hand] = []
         self._past = Sums()  # of threads that have ended
         self._longest_past = 0.0
+        self._laps_past: deque[float] = deque(maxlen=KEPT)
         self._seen = Sums()
         self._due: deque[tuple[Callable[[], object], Callable[[bool], object] | None]] = deque()
         self._names = Names()
         self._begun = self._waits = False
         self._looking = threading.Lock()  # among those who look: a training thread never waits for it
 
-    def steps(self, iterable: Iterable[T]) -> Steps[T]:
+    def steps(self, iterable: Iterable[T], samples: Count[T] | None = None, tokens: Count[T] | None = None) -> Steps[T]:
         """See `otel_hwmetrics.steps`."""
-        return Steps(self, iterable)
+        return Steps(self, iterable, None if samples is None and tokens is None else (samples, tokens))
 
-    def step(self) -> None:
+    def step(self, samples: int | None = None, tokens: int | None = None) -> None:
         """See `otel_hwmetrics.step`."""
         try:
             hand = self._local.hand
         except AttributeError:
             hand = self._new_hand()
         at = self._now()
-        if hand.loop or at >= hand.paused:
+        if at >= hand.paused:
             return
+        if samples is not None or tokens is not None:
+            with guard("counting samples"):
+                hand.tell(samples, tokens)
+        if hand.loop:
+            return
+        hand.told = True
+        if hand.seen:
+            hand.seen = False
+        else:
+            self._end_step(hand, at)
+
+    def step_seen(self) -> None:
+        """Somebody who looks on has seen a step end, as by its optimizer. On the thread that trains.
+
+        It counts like a call of `step`, but where the job or its framework tells its steps itself: within a loop of `steps`, and
+        once `step` was called on this thread, until `rest`. The first such call is of the step that was seen last.
+        """
+        hand = self._hand()
+        at = self._now()
+        if not hand.told and not hand.loop and at < hand.paused:
+            hand.seen = True
+            self._end_step(hand, at)
+
+    def _end_step(self, hand: Hand, at: float) -> None:
         if hand.began == NEVER:
             self._begun = True
             hand.since = hand.began = at
-        hand.lap(at)
+            hand.steps += 1  # how long it was, nobody knows
+        else:
+            hand.lap(at)
         if self._due:
             self._call_due()
+
+    def has_begun(self, ago: float, waited: float) -> None:
+        """It has turned out that this thread trains: what it has done for some time was its first step.
+
+        Where something is under way already it does nothing; nothing counts that was counted, nor what was before the end of
+        the last phase that suspends steps.
+
+        Args:
+            ago: Seconds since the step began.
+            waited: Seconds of these that it waited for data.
+        """
+        if self._hand().has_begun(self._now(), ago, waited):
+            self._begun = self._waits = True
+
+    def loops_here(self) -> bool:
+        """Whether a loop of `steps` that counts is open on this thread."""
+        hand: Hand | None = getattr(self._local, "hand", None)
+        return hand is not None and hand.loop
+
+    def begin_wait(self) -> bool:
+        """Data is asked for, outside of `steps`: from now on until `end_wait` this thread waits for it.
+
+        With the first wait the first step begins. Within a loop of `steps`, within the phases that suspend steps and within
+        another wait it does nothing. A thread that only loads ahead must not call it: it would be one that trains.
+
+        Returns:
+            Whether a wait has begun, which `end_wait` is to end.
+        """
+        hand = self._hand()
+        begins = hand.ask(self._now())
+        if begins:
+            self._begun = self._waits = True
+        return begins
+
+    def end_wait(self) -> None:
+        """The data has come, or there is none; where nobody waits for any it does nothing."""
+        hand: Hand | None = getattr(self._local, "hand", None)
+        if hand is not None and not hand.loop:
+            hand.come(self._now())
+
+    def waiting_for_data(self) -> Waiting:
+        """See `otel_hwmetrics.stepclock.waiting_for_data`."""
+        return Waiting(self)
+
+    def rest(self) -> None:
+        """Training on this thread is over for now: no step is expected until the next `step`, `begin_wait` or `steps`.
+
+        For who knows it of a loop that is none of `steps`, as frameworks do. Within one of `steps` it does nothing.
+        """
+        hand: Hand | None = getattr(self._local, "hand", None)
+        if hand is not None and not hand.loop:
+            hand.rest(self._now())
+
+    def tell_gpu_time(self, seconds: float) -> None:
+        """A GPU has been at steps of this thread for so long."""
+        self._hand().gpu_time += seconds
 
     def phase(self, name: str) -> Phase:
         """See `otel_hwmetrics.phase`."""
@@ -128,7 +218,7 @@ class StepClock:
         """
         self._due.append((callback, otherwise))
 
-    def loop(self, iterable: Iterable[T]) -> Iterator[T]:
+    def loop(self, iterable: Iterable[T], counts_of: Counts[T] | None = None) -> Iterator[T]:
         """One loop of `steps`, as a generator.
 
         To get at the iterator may start workers and take its time; so that is waiting for data, too.
@@ -142,9 +232,9 @@ class StepClock:
         finally:
             if counts:
                 hand.close(self._now())
-        return self._loop(iterator)
+        return self._loop(iterator, counts_of)
 
-    def _loop(self, iterator: Iterator[T]) -> Iterator[T]:
+    def _loop(self, iterator: Iterator[T], counts_of: Counts[T] | None) -> Iterator[T]:
         hand, now, never = self._hand(), self._now, NEVER
         while not hand.open(now()):  # part of another loop's step, or of a phase that has none
             try:
@@ -155,7 +245,8 @@ class StepClock:
         try:
             # The hottest lines of the house: what could be calls of `Hand.lap` and of `min` is written out, since these
             # would double what a step costs.
-            for item in iterator:
+            note = hand.laps.append
+            for item in hand.counting(iterator, counts_of):
                 at = now()
                 if at > hand.paused:  # noqa: PLR1730
                     at = hand.paused
@@ -168,6 +259,7 @@ class StepClock:
                     duration = at - hand.since
                     hand.since = at
                     hand.steps += 1
+                    note(duration)
                     longest = hand.longest
                     if duration > longest[0]:  # noqa: PLR1730
                         longest[0] = duration
@@ -203,6 +295,9 @@ class StepClock:
                 age=min(ages) if ages and seen.steps else None,
                 looping=any(hand.loop for hand in self._hands),
                 phases=tuple(phases for hand in self._hands if (phases := hand.phases)),
+                samples=seen.samples or None,
+                tokens=seen.tokens or None,
+                gpu_time=seen.gpu_time or None,
             )
 
     def longest(self) -> float | None:
@@ -212,12 +307,23 @@ class StepClock:
             self._longest_past = 0.0
             return longest or None
 
+    def durations(self) -> list[float]:
+        """Seconds of each step that has ended since the last call, of each thread the newest at most. For one caller alone."""
+        with self._looking:
+            self._lay_to_rest()
+            taken = list(self._laps_past)
+            self._laps_past.clear()
+            for hand in tuple(self._hands):
+                taken += hand.take_laps()
+            return taken
+
     def _lay_to_rest(self) -> Sums:
         """The sums of the threads that have ended; what was under way on one has lasted for as long as it was seen to."""
         for hand in tuple(self._hands):
             if hand.life() is None:
                 self._past = self._past.plus(hand.sums(hand.since))
                 self._longest_past = max(self._longest_past, hand.take_longest())
+                self._laps_past += hand.take_laps()
                 self._hands.remove(hand)
         return self._past
 
@@ -257,56 +363,3 @@ class StepClock:
                 continue
             with guard("calling back between steps"):
                 otherwise(still)
-
-
-_OVER: Final[Iterator[Any]] = iter(())
-"""A loop of which nothing is left."""
-
-
-class Steps(Generic[T]):
-    """What `steps` gives: as long, as true, and to be gone through as often as what it was given.
-
-    `next` upon it begins a loop that the next ``for`` goes on with, unless that is over.
-    """
-
-    __slots__ = ("_clock", "_going", "_iterable")
-
-    def __init__(self, clock: StepClock, iterable: Iterable[T]) -> None:
-        self._clock = clock
-        self._iterable = iterable
-        self._going: Iterator[T] | None = None
-
-    def __iter__(self) -> Iterator[T]:
-        going, self._going = self._going, None
-        return self._clock.loop(self._iterable) if going is None or going is _OVER else going
-
-    def __next__(self) -> T:
-        if self._going is None:
-            self._going = self._clock.loop(self._iterable)
-        try:
-            return next(self._going)
-        except BaseException:  # at its end or broken: who calls again has nothing more of it, and a ``for`` begins anew
-            self._going = _OVER
-            raise
-
-    def __len__(self) -> int:
-        return len(self._iterable)  # type: ignore[arg-type] # where it has none, the TypeError is that which it always was
-
-    def __bool__(self) -> bool:
-        return bool(self._iterable)
-
-
-class Phase(ContextDecorator):
-    """What `phase` gives: a context manager that may be used again, also within itself; a decorator, too."""
-
-    def __init__(self, clock: StepClock, name: str) -> None:
-        self._clock = clock
-        self._name = name
-
-    def __enter__(self) -> None:
-        with guard("opening a phase"):
-            self._clock.enter(self._name)
-
-    def __exit__(self, *_: object) -> None:
-        with guard("closing a phase"):
-            self._clock.leave(self._name)

@@ -5,12 +5,28 @@ from __future__ import annotations
 
 import math
 import weakref
-from typing import Final, NamedTuple
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat, starmap
+from numbers import Integral
+from typing import Any, Final, NamedTuple, TypeVar
 
+from otel_hwmetrics._guard import guard
 from otel_hwmetrics.stepclock.phases import SUSPENDING
+
+T = TypeVar("T")
+Count = Callable[[T], int]
+"""Tells how many a batch holds."""
+Counts = tuple[Count[T] | None, Count[T] | None]
+"""Of samples and of tokens."""
 
 NEVER: Final = math.inf
 """When something began that is not under way: up to any moment it has lasted for minus infinity, and that is no time."""
+
+
+KEPT: Final = 8192
+"""How many of its newest steps a hand knows the length of until somebody takes them: those of a second, if each lasts for
+no less than 0.12 ms. They take a quarter of a megabyte at the most."""
 
 
 class Sums(NamedTuple):
@@ -20,6 +36,9 @@ class Sums(NamedTuple):
     time: float = 0.0
     completed: float = 0.0
     waited: float = 0.0
+    samples: int = 0
+    tokens: int = 0
+    gpu_time: float = 0.0
 
     def plus(self, other: Sums) -> Sums:
         """Both together."""
@@ -28,6 +47,9 @@ class Sums(NamedTuple):
             self.time + other.time,
             self.completed + other.completed,
             self.waited + other.waited,
+            self.samples + other.samples,
+            self.tokens + other.tokens,
+            self.gpu_time + other.gpu_time,
         )
 
     def at_least(self, other: Sums) -> Sums:
@@ -37,7 +59,22 @@ class Sums(NamedTuple):
             max(self.time, other.time),
             max(self.completed, other.completed),
             max(self.waited, other.waited),
+            max(self.samples, other.samples),
+            max(self.tokens, other.tokens),
+            max(self.gpu_time, other.gpu_time),
         )
+
+
+def _whole(number: Any) -> int:
+    """A number of things, as Python's or NumPy's integer.
+
+    Nothing else: to ask a tensor for its value would wait for the GPU that it lies on.
+    """
+    if not isinstance(number, Integral):
+        raise TypeError(f"how many is told by a whole number, not by {type(number).__name__}; a tensor's size is one")
+    if number < 0:
+        raise ValueError(f"there are no {number} of anything")
+    return int(number)
 
 
 class Life:
@@ -58,30 +95,37 @@ class Hand:
         steps: How many have ended.
         spent: Length of the stretches (a loop; from the first call of `step` on) that are over.
         completed: Of that, what steps took that have ended.
+        samples: How many it was told of.
+        tokens: Likewise.
+        gpu_time: Seconds that a GPU was at its steps, as it was told.
         waited: Length of the waits for data that are over.
         began: When the present stretch began.
-        since: When the present step began; once the stretch is over, that which would have been next.
+        since: When the present step began; where none is under way, when the last stretch or suspending phase was over.
         asked: When the data was asked for that is waited for.
         paused: When the phase was opened that suspends all this. No time here is later than that.
         loop: Whether the stretch is a loop.
+        told: Whether `step` was called in the present stretch.
+        seen: Whether its last step was seen and not told.
         phases: Those that are open, the innermost last.
         longest: The longest step since `take_longest`, in a cell that is given away then, so that none is lost that is
             written meanwhile.
+        laps: How long each step was, the newest last.
     """
 
     __slots__ = (
-        *("_seen", "_taken", "asked", "began", "completed", "life", "longest", "loop", "paused", "phases"),
-        *("since", "spent", "steps", "waited"),
+        *("_seen", "_taken", "asked", "began", "completed", "gpu_time", "laps", "life", "longest", "loop", "paused"),
+        *("phases", "samples", "seen", "since", "spent", "steps", "told", "tokens", "waited"),
     )
 
     def __init__(self, life: weakref.ref[Life]) -> None:
         self.life = life
-        self.steps = 0
-        self.spent = self.completed = self.waited = 0.0
+        self.steps = self.samples = self.tokens = 0
+        self.spent = self.completed = self.waited = self.gpu_time = 0.0
         self.began = self.asked = self.paused = NEVER
         self.since = -NEVER
-        self.loop = False
+        self.loop = self.told = self.seen = False
         self.phases: tuple[str, ...] = ()
+        self.laps: deque[float] = deque(maxlen=KEPT)
         self.longest = [0.0]
         self._taken = (self.longest, 0.0)  # the cell that was given away last, and what was in it then
         self._seen = Sums()
@@ -91,12 +135,44 @@ class Hand:
         if self.loop or at >= self.paused:
             return False
         self.loop = True
-        began, self.began = self.began, NEVER
-        if began < NEVER:  # that of `step`, which from here on has nothing to say
-            self.spent += at - began
-            self.completed += self.since - began
+        self.rest(at)
         self.since = self.asked = self.began = at
         return True
+
+    def rest(self, at: float) -> None:
+        """End the stretch of `step` and `ask`, which has nothing more to say; the step that was under way is none."""
+        at = min(at, self.paused)
+        self.come(at)
+        began, self.began = self.began, NEVER
+        self.told = self.seen = False
+        if began < NEVER:
+            self.spent += at - began
+            self.completed += self.since - began
+            self.since = at
+
+    def has_begun(self, at: float, ago: float, waited: float) -> bool:
+        """The first step began some time ago; False where another one is under way, or none can be."""
+        if self.loop or at >= self.paused or self.began < NEVER:
+            return False
+        began = max(at - ago, self.since)
+        self.waited += min(waited, at - began)
+        self.since = self.began = began
+        return True
+
+    def ask(self, at: float) -> bool:
+        """Begin to wait for data outside of a loop, and the first step with it; False where that does not count."""
+        if self.loop or at >= self.paused or self.asked < NEVER:
+            return False
+        if self.began == NEVER:
+            self.since = self.began = at
+        self.asked = at
+        return True
+
+    def come(self, at: float) -> None:
+        """The data is there that was asked for outside of a loop, or nobody waits for it any more."""
+        asked, self.asked = self.asked, NEVER
+        if asked < NEVER:
+            self.waited += min(at, self.paused) - asked
 
     def close(self, at: float) -> bool:
         """End the loop; True where that ends a step, because its data had come."""
@@ -113,6 +189,7 @@ class Hand:
             self.waited += at - asked
         self.spent += at - began
         self.completed += self.since - began
+        self.since = at
         return ends
 
     def lap(self, at: float) -> None:
@@ -120,9 +197,30 @@ class Hand:
         duration = at - self.since
         self.since = at
         self.steps += 1
+        self.laps.append(duration)
         longest = self.longest
         if duration > longest[0]:  # noqa: PLR1730 - a call of `max` takes as long as a look at the time
             longest[0] = duration
+
+    def tell(self, samples: Any, tokens: Any) -> None:
+        """Count what was told of. Raises for what is no number of things; see `_whole`."""
+        if samples is not None:
+            self.samples += _whole(samples)
+        if tokens is not None:
+            self.tokens += _whole(tokens)
+
+    def counting(self, batches: Iterator[T], counts_of: Counts[T] | None) -> Iterator[T]:
+        """The batches of a loop; what each holds is counted as it comes, unless it is no step's."""
+        if counts_of is None:
+            return batches
+
+        def count(batch: T) -> T:
+            if self.paused == NEVER:
+                with guard("counting samples"):
+                    self.tell(*(of(batch) if of is not None else None for of in counts_of))
+            return batch
+
+        return map(count, batches)
 
     def enter(self, phase: str, at: float) -> None:
         """Open a phase."""
@@ -138,15 +236,16 @@ class Hand:
         self.phases = self.phases[:place] + self.phases[place + 1 :]
         if self.paused < NEVER and SUSPENDING.isdisjoint(self.phases):
             shift = at - self.paused  # as if whatever is under way had begun that much later
+            self.since = at if self.began == NEVER else self.since + shift
             self.began += shift
             self.asked += shift
-            self.since += shift
             self.paused = NEVER
 
     def sums(self, at: float) -> Sums:
         """What it has counted up to a moment that has passed, and never less than it said before. One reader at a time."""
         # In this order: see the class. What begins after `at` has not lasted at all.
         steps, spent, completed, waited = self.steps, self.spent, self.completed, self.waited
+        samples, tokens, gpu_time = self.samples, self.tokens, self.gpu_time
         at = min(at, self.paused)
         since, asked, began = self.since, self.asked, self.began
         found = Sums(
@@ -154,6 +253,7 @@ class Hand:
             spent + max(0.0, at - began),
             completed + max(0.0, since - began),
             waited + max(0.0, at - asked),
+            *(samples, tokens, gpu_time),
         )
         self._seen = found.at_least(self._seen)
         return self._seen
@@ -171,3 +271,10 @@ class Hand:
         cell, self.longest = self.longest, [0.0]
         self._taken = cell, cell[0]
         return max(cell[0], before[0] if before[0] > told else 0.0)
+
+    def take_laps(self) -> Iterable[float]:
+        """How long each step was that has ended since the last call. One reader at a time.
+
+        In C, so that it takes 20 ns each. What is full stays so while more comes, so there are as many as it says.
+        """
+        return starmap(self.laps.popleft, repeat((), len(self.laps)))
