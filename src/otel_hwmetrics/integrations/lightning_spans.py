@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is told of a Trainer of Lightning: spans for fit, epoch, validation, test and checkpoint, its steps and its waits.
+
+Checkpoints and waits for data have no hooks: `otel_hwmetrics.integrations.lightning_around`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+from otel_hwmetrics._guard import guard
+from otel_hwmetrics.integrations import lightning_around
+from otel_hwmetrics.integrations.lightning import LIGHTNING, PACKAGES, Numbered, join
+from otel_hwmetrics.integrations.run import EPOCH, STEP, Run
+from otel_hwmetrics.integrations.telling import Teller, heard
+from otel_hwmetrics.stepclock import CLOCK
+
+SANITY_CHECK: Final = "hwmetrics.training.sanity_check"
+"""Whether a validation is the short one before training begins."""
+
+
+class HardwareMetricsCallback(Teller, Numbered):
+    """Tells a Trainer's run, on the thread that trains.
+
+    ``fit`` lasts from ``setup`` to ``teardown``, so that the process group's beginning and checkpoints that are restored are
+    in it. An epoch is over when the next begins, or training ends: Lightning saves checkpoints that are due at its end after
+    this callback has heard of that. Within it are its validations, and those before training in ``fit``.
+
+    A step is one of the optimizer's: batches whose gradients are accumulated are one, and so is a batch with steps of several
+    optimizers. Where the module optimizes by hand, and not by the optimizers that Lightning gives it, it is a batch. Its
+    samples are those of its batches, by the first dimension of their first tensor.
+
+    Args:
+        step_spans: One of how many steps gets a span of its own; 0 for none.
+    """
+
+    framework = LIGHTNING
+
+    def __init__(self, step_spans: int = 0) -> None:
+        super().__init__(step_spans)
+        self._one_of_several = False  # another one tells the same Trainer
+        self._stepped = 0
+        self._samples = 0  # of the batches of the present step
+
+    @property
+    def tells(self) -> bool:
+        """Whether it tells anything."""
+        return self.is_wanted and not self._one_of_several
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it would, were it the only one of its Trainer."""
+        return super().tells
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, in this process or another, begins with nothing open."""
+        return {**self.__dict__, "run": Run(self.framework.name)}
+
+    def setup(self, trainer: Any, _module: Any, stage: str) -> None:
+        """A run begins: fit, validate, test or predict."""
+        with guard("hearing setup of lightning"):
+            self.finish()
+            ours = (each for each in trainer.callbacks if isinstance(each, HardwareMetricsCallback) and each.is_wanted)
+            self._one_of_several = next(ours, self) is not self
+            if self.tells:
+                for package in PACKAGES:
+                    if package in sys.modules:
+                        lightning_around.wrap(sys.modules[package])
+                lightning_around.begin(self, trainer)
+                if stage == "fit":
+                    self.run.begin("fit")
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """All is over, by an exception or without."""
+        lightning_around.end(self)
+        super().finish(error)
+
+    def teardown(self, _trainer: Any, _module: Any, stage: str) -> None:  # noqa: ARG002 - as Lightning calls it
+        """The run is over."""
+        self.finish()
+
+    def on_exception(self, _trainer: Any, _module: Any, exception: BaseException) -> None:
+        """The run is over by an exception, Ctrl-C or `sys.exit`; Lightning raises it on."""
+        self.finish(exception)
+
+    @heard
+    def on_train_epoch_start(self, trainer: Any, _module: Any) -> None:
+        """An epoch begins."""
+        self.run.end("epoch")
+        self.run.begin("epoch", {EPOCH: trainer.current_epoch})
+
+    @heard
+    def on_train_end(self, _trainer: Any, _module: Any) -> None:
+        """Training is over; what follows within the run is no part of an epoch."""
+        self.run.end("epoch")
+
+    @heard
+    def on_train_batch_start(self, trainer: Any, _module: Any, _batch: Any, _batch_idx: int) -> None:
+        """A batch is there."""
+        if not self.run.is_in("epoch"):  # resumed in the middle of one, whose start is told to nobody
+            self.run.begin("epoch", {EPOCH: trainer.current_epoch})
+        step = self._stepped = trainer.global_step
+        if self.step_spans and step % self.step_spans == 0 and not self.run.is_in("step"):
+            self.run.begin("step", {STEP: step})
+
+    @heard
+    def on_train_batch_end(self, trainer: Any, module: Any, _outputs: Any, batch: Any, _batch_idx: int) -> None:
+        """A batch was gone through."""
+        self._samples += samples_of(batch)
+        if trainer.global_step != self._stepped or not module.automatic_optimization:
+            self.run.end("step")
+            CLOCK.step(self._samples or None)
+            self._samples = 0
+
+    @heard
+    def on_validation_start(self, trainer: Any, _module: Any) -> None:
+        """A validation begins."""
+        self.run.begin("validation", {SANITY_CHECK: True} if trainer.sanity_checking else None)
+
+    @heard
+    def on_validation_end(self, _trainer: Any, _module: Any) -> None:
+        """A validation is over."""
+        self.run.end("validation")
+
+    @heard
+    def on_test_start(self, _trainer: Any, _module: Any) -> None:
+        """A test begins."""
+        self.run.begin("test")
+
+    @heard
+    def on_test_end(self, _trainer: Any, _module: Any) -> None:
+        """A test is over."""
+        self.run.end("test")
+
+
+join(HardwareMetricsCallback)
+
+
+def samples_of(batch: Any) -> int:
+    """How many samples a batch has, by the first dimension of its first tensor; 0 where there is none to be seen."""
+    for _ in range(4):
+        shape = getattr(batch, "shape", None)
+        if shape is not None:
+            return int(shape[0]) if len(shape) else 0
+        if isinstance(batch, dict):
+            batch = next(iter(batch.values()), None)
+        elif isinstance(batch, list | tuple) and batch:
+            batch = batch[0]
+        else:
+            break
+    return 0
