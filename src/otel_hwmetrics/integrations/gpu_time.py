@@ -114,10 +114,11 @@ class GpuTime:
         if self._pause:
             self._pause -= 1
             return False
-        self._pause = UNUSED_FOR
         if self._cuda.get_allocator_backend() == "native" and self._cuda.memory_reserved(device) > 0:
             self._used.add(device)
-        return device in self._used
+            return True
+        self._pause = UNUSED_FOR
+        return False
 
     def _mark(self) -> Any:
         event = self._spare.pop() if self._spare else self._cuda.Event(enable_timing=True)

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps a second of a PyTorch training on the CPU with everything on, over those with nothing, by turns in one process.
+
+The loop is a plain one, with a DataLoader, and tells us nothing: steps of about 200 µs that hold the interpreter's lock for
+most of the time. So what a thread of ours takes of that lock is missing to it, and what a step's hooks take, too. It is the
+worst that can happen to training on a GPU, where Python has the next step ready before the last one is done.
+
+Arms, taken in turn with the order changing from round to round:
+
+- nothing: the loop alone.
+- again: likewise. Its ratio to the first says what ratios are worth on this machine.
+- everything: `instrument()` with its defaults: integrations, steps, all sources, alerts judged; two scripted GPUs; the real
+  SDK, whose reader exports every second to nowhere; spans of the real SDK.
+- With ``--arms``, to see where it goes: sampling (no reader and no integrations), exporting (with the reader, without
+  integrations), hooks (integrations, and no look at the machine), sdk (no instrumentation; a reader every second over as many
+  observable instruments that yield a constant, which is what any other way to the same metrics would cost).
+
+Each arm of a round is set up, left alone for a second (`instrument()` opens sources and takes first looks), and then timed for
+as long as ``--seconds`` says, by the wall: what waits for a lock takes no processor's time. Instrumentation can be taken off
+again, so one process does, and neither the memory's layout nor the moment at which a process began is in the ratio. A meter
+provider cannot give back its instruments, so each time there is a new one.
+
+    python benchmarks/training_speed.py [--rounds N] [--seconds N] [--arms NAME ...] [--least RATIO] [--json]
+
+Needs PyTorch: .venv-frameworks has it (`make test-frameworks`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+    PeriodicExportingMetricReader,
+)
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from rich.console import Console
+from rich.table import Table
+from torch.utils.data import DataLoader, TensorDataset
+
+import otel_hwmetrics as hw
+from otel_hwmetrics.testing import FakeGpu, FakeNvml
+
+BATCHES = 500
+"""In an epoch: a tenth of a second, so that there are epochs' ends in what is timed."""
+SETTLING = 1.0
+"""Seconds between the setting-up of an arm and its timing."""
+
+
+class Nowhere(MetricExporter):
+    """Takes metrics, and counts their points."""
+
+    points = 0
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> MetricExportResult:  # noqa: ARG002
+        """Let go of them."""
+        Nowhere.points = sum(
+            len(metric.data.data_points)
+            for resource in metrics_data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        )
+        return MetricExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:  # noqa: ARG002
+        """There is nothing."""
+        return True
+
+    def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
+        """There is nothing."""
+
+
+class SpansNowhere(SpanExporter):
+    """Takes spans."""
+
+    def export(self, spans: Any) -> SpanExportResult:  # noqa: ARG002
+        """Let go of them."""
+        return SpanExportResult.SUCCESS
+
+
+def reader() -> PeriodicExportingMetricReader:
+    """One that exports every second."""
+    return PeriodicExportingMetricReader(Nowhere(), export_interval_millis=1000)
+
+
+@contextmanager
+def instrumented(*, exports: bool = True, **options: Any) -> Iterator[None]:
+    """Ours, with new providers of the real SDK."""
+    meters = MeterProvider([reader()] if exports else [])
+    tracers = TracerProvider()
+    tracers.add_span_processor(BatchSpanProcessor(SpansNowhere()))
+    try:
+        with hw.instrument(meter_provider=meters, tracer_provider=tracers, **options):
+            yield
+    finally:
+        meters.shutdown()
+        tracers.shutdown()
+
+
+@contextmanager
+def constants() -> Iterator[None]:
+    """The SDK alone, with as many points as ours had last."""
+    provider = MeterProvider([reader()])
+    meter = provider.get_meter("constants")
+
+    def one(_: CallbackOptions) -> Iterator[Observation]:
+        yield Observation(1.0, {"hw.id": "GPU-1", "hw.name": "a GPU"})
+
+    for number in range(Nowhere.points or 150):
+        meter.create_observable_gauge(f"constant.{number}", [one])
+    try:
+        yield
+    finally:
+        provider.shutdown()
+
+
+ARMS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "nothing": nullcontext,
+    "again": nullcontext,
+    "everything": instrumented,
+    "sampling": lambda: instrumented(exports=False, integrations="none"),
+    "exporting": lambda: instrumented(integrations="none"),
+    "hooks": lambda: instrumented(exports=False, sample_interval=0),
+    "sdk": constants,
+}
+
+
+class Training:
+    """A small network, trained on the CPU as one does by hand."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        torch.set_num_threads(1)
+        width = 32
+        self.model = torch.nn.Sequential(torch.nn.Linear(width, width), torch.nn.ReLU(), torch.nn.Linear(width, 1))
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3)
+        batches = TensorDataset(torch.randn(BATCHES, 16, width), torch.randn(BATCHES, 16, 1))
+        self.loader = DataLoader(batches, batch_size=None, shuffle=True)
+
+    def steps_a_second(self, seconds: float) -> float:
+        """Train for so long."""
+        steps, now = 0, time.perf_counter
+        started = now()
+        while True:
+            for inputs, targets in self.loader:
+                self.optimizer.zero_grad()
+                loss = torch.nn.functional.mse_loss(self.model(inputs), targets)
+                loss.backward()
+                self.optimizer.step()
+                steps += 1
+                if now() - started >= seconds:
+                    return steps / (now() - started)
+
+
+def measure(names: list[str], rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Steps a second of each arm, round by round."""
+    training = Training()
+    training.steps_a_second(1.0)
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        shift = number % len(names)
+        order = names[shift:] + names[:shift]
+        for name in order if number % 2 else order[::-1]:
+            with ARMS[name]():
+                training.steps_a_second(SETTLING)
+                found[name].append(training.steps_a_second(seconds))
+            gc.collect()
+    return found
+
+
+def ratios(found: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
+    """Of each arm over nothing in the same round: the median, and the quartiles as its spread."""
+    told: dict[str, dict[str, Any]] = {}
+    for name, speeds in found.items():
+        each = [speed / nothing for speed, nothing in zip(speeds, found["nothing"], strict=True)]
+        low, middle, high = statistics.quantiles(each, n=4) if len(each) > 1 else each * 3
+        # Of the middle: half the width of what it would be in nine of ten such runs, were rounds independent.
+        error = 1.25 * 1.645 * (high - low) / 1.35 / len(each) ** 0.5
+        told[name] = {"median": middle, "quartiles": [low, high], "error": error}
+    return told
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print a table."""
+    title = f"{found['rounds']} rounds of {found['seconds']:g} s; a step of nothing takes {found['step_us']:.0f} µs"
+    table = Table("arm", "steps/s", "over nothing", "quartiles", title=title)
+    for name, ratio in found["ratios"].items():
+        low, high = ratio["quartiles"]
+        middle = f"{ratio['median']:.4f} ± {ratio['error']:.4f}"
+        table.add_row(name, f"{found['steps_a_second'][name]:.0f}", middle, f"{low:.4f} to {high:.4f}")
+    Console().print(table)
+
+
+def main() -> int:
+    """Measure, print, and tell by the exit status whether the bound is kept."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=16, help="rounds (default 16)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long an arm of a round is timed (default 3)")
+    parser.add_argument("--arms", nargs="*", default=["again", "everything"], choices=list(ARMS), help="beside nothing")
+    parser.add_argument("--least", type=float, default=0.0, help="bound on the ratio of everything (default 0: none)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args()
+    names = list(dict.fromkeys(["nothing", *arguments.arms]))
+    with FakeNvml([FakeGpu(), FakeGpu()]):
+        speeds = measure(names, arguments.rounds, arguments.seconds)
+    middle = {name: statistics.median(each) for name, each in speeds.items()}
+    found: dict[str, Any] = {
+        "rounds": arguments.rounds,
+        "seconds": arguments.seconds,
+        "step_us": 1e6 / middle["nothing"],
+        "points": Nowhere.points,
+        "steps_a_second": middle,
+        "ratios": ratios(speeds),
+    }
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        show(found)
+    ratio = found["ratios"].get("everything", {"median": 1.0})["median"]
+    if ratio < arguments.least:
+        print(
+            f"with everything on there are {ratio:.4f} times the steps, less than {arguments.least:g}", file=sys.stderr
+        )
+    return int(ratio < arguments.least)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
