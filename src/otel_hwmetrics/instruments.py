@@ -41,8 +41,8 @@ NO_SPAN = set_span_in_context(INVALID_SPAN, Context())
 class Voice(Protocol):
     """What this process has a say in."""
 
-    def shows(self, series: Series) -> bool:
-        """Whether a series is exported here."""
+    def shows(self, series: Series, at: float = math.inf) -> bool:
+        """Whether a series is exported here, of the look at that moment."""
         ...
 
     def signs(self, series: Series) -> bool:
@@ -105,6 +105,7 @@ class Collections:
         self.patience = math.inf  # of the collection that is under way, with a look at the machine
         self.voice = feed.voice
         self.context = NO_SPAN  # of the collection that is under way
+        self.at = math.inf  # when the machine was looked at, for the collection that is under way
 
     def snapshot_for(self, metric: Metric) -> Snapshot | None:
         """The snapshot of the collection that asks for this metric. Called under the SDK's lock."""
@@ -113,6 +114,7 @@ class Collections:
             self.number += 1
             self._served.clear()
             self._snapshot = self._collect()
+            self.at = math.inf if self._snapshot is None else self._snapshot.window.end
             self._health = {}
             for reading in self._feed.health():
                 self._health.setdefault(reading.metric.name, []).append(reading)
@@ -225,7 +227,7 @@ class Instruments:
         for reading in readings:
             series, total = reading.series, reading.value
             if voice is not None:
-                if not voice.shows(series):
+                if not voice.shows(series, collections.at):
                     continue
                 signed = voice.signs(series)
                 total += voice.more(series) if metric.kind is Kind.COUNTER else 0

@@ -286,7 +286,7 @@ class Pipeline:
         At every look, before it is published: a successor is told of no less than was exported.
         """
         with guard("standing for what the job's processes share"), self._standing:
-            self._emitter.look(_accumulator.counters)
+            self._emitter.look(_accumulator.counters, at)
         yield from self._emitter.readings(at)
         yield from self._judging.readings(at)
 

@@ -91,6 +91,19 @@ def test_of_two_one_tells_of_what_they_share_and_each_of_its_own(rank: Make) -> 
     assert shown(second) == EVERYTHING
 
 
+def test_a_successor_tells_of_no_look_from_before_it_had_the_office(rank: Make) -> None:
+    """An export that is under way meanwhile is of the look before: what the last holder told of is later than that."""
+    first, second = rank(0), rank(1)
+    first.stop()
+    second.look(standings(), at=10.0)
+    assert shown(second) == EVERYTHING
+    assert not second.shows(HOST_SERIES, at=9.9)
+    assert second.shows(HOST_SERIES, at=10.0)
+    second.look(standings(), at=11.0)
+    assert second.shows(HOST_SERIES, at=10.0)
+    assert second.shows(Series(process.CPU_TIME), at=9.9)
+
+
 def test_who_steps_back_leaves_all_to_others_and_has_it_again_when_it_is_free(rank: Make) -> None:
     """Its sampler hangs: another rank tells of the machine, and goes on to once it looks again; then they may change."""
     first, second = rank(0), rank(1)

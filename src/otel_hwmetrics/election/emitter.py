@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -82,6 +83,8 @@ class Emitter:
         self._gpus: Mapping[str, Attribute] = {}  # offices of GPUs, and the numbers of these; replaced, never changed
         self._free: set[str] = set()  # offices that nobody had at the last look
         self._books: dict[str, Books] = {}
+        self._since: dict[str, float] = {}  # when each office was stood for last
+        self._at = 0.0  # of this look
         self._looks = 0
 
     def start(self) -> None:
@@ -106,12 +109,14 @@ class Emitter:
             self._gap = at - self._asked_at
         self._asked_at = at
 
-    def look(self, counters: Mapping[Series, Count]) -> None:
+    def look(self, counters: Mapping[Series, Count], at: float = 0.0) -> None:
         """Stand for the offices that are free, and leave in each that is held where its counters stand.
 
         Args:
             counters: Every one that this process reads.
+            at: When, by the clock of samples.
         """
+        self._at = at
         self._looks += 1
         if self._emit == "auto" and not self._job.key and self._looks % _ALONE_FOR == 0:
             self.start()
@@ -176,6 +181,7 @@ class Emitter:
         """Take an office, if it is free; who has not the node's leaves its holder one look's time to be the first."""
         if self._offices.holds(office):
             return
+        self._since[office] = self._at  # first: whoever exports meanwhile tells of the look before
         first = office == NODE or self._offices.holds(NODE)
         if self._may(office) and self._offices.take(office):
             if not first and office not in self._free:
@@ -229,14 +235,20 @@ class Emitter:
         """Whether nothing leaves this process."""
         return self._emit == "never"
 
-    def shows(self, series: Series) -> bool:
-        """Whether this process exports a series."""
+    def shows(self, series: Series, at: float = math.inf) -> bool:
+        """Whether this process exports a series.
+
+        Args:
+            series: Which.
+            at: When the look was that the export tells of, by the clock of samples. What was seen before the office came is
+                not told: the last holder has told of a later moment.
+        """
         if self._everything or self.silent:
             return not self.silent
         if series.metric.name in _OF_ALERTS:
             return self.tells(str(series.attributes[own.ALERT_RULE]), subject_of(series))
         office = self._office(series)
-        return not office or (self._elects and self._holds(office))
+        return not office or (self._elects and self._holds(office) and self._since.get(office, at) <= at)
 
     def more(self, series: Series) -> float:
         """What is added to a counter's total, to go on from where the last holder stood."""
