@@ -134,6 +134,18 @@ def test_a_read_under_way_counts_at_its_most(monkeypatch: pytest.MonkeyPatch, tm
     assert own_reads() == (before.calls + 2, before.bytes + len(b"content"))
 
 
+def test_a_file_that_is_let_go_of_is_closed(tmp_path: Path) -> None:
+    """Whoever reads no more may just drop it."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    file = KernelFile(str(path))
+    file.read()
+    descriptor = file._descriptor
+    del file
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_holds_no_file_and_has_read_nothing() -> None:
     """Its parent's files are closed in it, and open again when it reads them."""

@@ -142,3 +142,8 @@ class KernelFile:
         if descriptor >= 0 and identity(descriptor) == self._identity:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+    def __del__(self) -> None:
+        """Nobody reads it any more: its descriptor goes with it."""
+        if self._descriptor >= 0:
+            self.close()
