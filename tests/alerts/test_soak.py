@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The soak: on a machine on which nothing fails no alert rings, and what fails is found, as soon as the page says.
 
-It takes some minutes of CPU time. Healthy runs are gone through as far as their beginnings here; `make soak` goes through
-the whole of them, which takes several times as long, and the figures of both are kept beside the page.
+`make soak` goes through all of it, which takes some minutes on all CPUs, and keeps the figures beside the page with a
+fingerprint of the rules, of what judges them and of the simulation. They are what is asked here; and they are found again,
+figure for figure, in the beginnings of the healthy runs and in one of six faults.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pytest
 
 from alerts.simulation.faults import FAULTS, Fault
 from alerts.simulation.fingerprint import fingerprint
-from alerts.simulation.measure import FILE, kept, measure
+from alerts.simulation.measure import FEW, FILE, kept, measure
 from alerts.simulation.runs import HEALTHY
 from otel_hwmetrics.alerts.builtin import RULES
 from otel_hwmetrics.catalog import framework, training
@@ -29,13 +30,13 @@ KEPT: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
 
 @pytest.fixture(scope="module")
 def measured() -> dict[str, Any]:
-    """All runs, healthy ones as far as their beginnings."""
+    """The beginnings of healthy runs, and some faults."""
     return measure(whole=False)
 
 
-def found(fault: Fault, measured: Mapping[str, Any]) -> dict[str, Any]:
+def found(fault: Fault) -> dict[str, Any]:
     """What became of a fault."""
-    (outcome,) = (each for each in measured["faults"] if each["title"] == fault.title)
+    (outcome,) = (each for each in KEPT["faults"] if each["title"] == fault.title)
     return dict(outcome)
 
 
@@ -55,7 +56,7 @@ def test_nor_did_it_in_the_whole_of_the_run(name: str) -> None:
 
 
 def test_what_is_kept_is_of_these_rules() -> None:
-    """Whole runs take minutes, and are gone through anew where a rule or the simulation has changed, before that is told."""
+    """Whole runs take minutes, and are gone through anew where a rule, what judges it or the simulation has changed."""
     assert KEPT["of"] == fingerprint(), "make soak"
 
 
@@ -65,26 +66,26 @@ def test_every_rule_has_a_fault() -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.title)
-def test_a_fault_is_found(fault: Fault, measured: Mapping[str, Any]) -> None:
+def test_a_fault_is_found(fault: Fault) -> None:
     """By each rule that is to find it, on the device that fails, not before it has lasted, and while it lasts."""
-    for name, told in found(fault, measured)["rules"].items():
+    for name, told in found(fault)["rules"].items():
         assert told["delay"] is not None, name
         assert told["delay"] >= RULE_OF[name].for_seconds * 0.9
         assert told["delay"] <= max(fault.lasts, 10.0)
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.full], ids=lambda fault: fault.title)
-def test_what_fills_up_is_told_of_in_time(fault: Fault, measured: Mapping[str, Any]) -> None:
+def test_what_fills_up_is_told_of_in_time(fault: Fault) -> None:
     """A third of its time before it is full at the latest: there is time for a checkpoint."""
-    for name, told in found(fault, measured)["rules"].items():
+    for name, told in found(fault)["rules"].items():
         assert told["delay"] <= (fault.full or 0.0) * 2 / 3, name
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.ends is not None], ids=lambda fault: fault.title)
-def test_an_alert_ends_after_its_fault(fault: Fault, measured: Mapping[str, Any]) -> None:
+def test_an_alert_ends_after_its_fault(fault: Fault) -> None:
     """It does not ring for ever."""
-    assert {name: told["resolved"] for name, told in found(fault, measured)["rules"].items()} != {}
-    assert [name for name, told in found(fault, measured)["rules"].items() if told["resolved"] is None] == []
+    assert {name: told["resolved"] for name, told in found(fault)["rules"].items()} != {}
+    assert [name for name, told in found(fault)["rules"].items() if told["resolved"] is None] == []
 
 
 def test_rules_are_quiet_for_no_want_of_readings(measured: Mapping[str, Any]) -> None:
@@ -96,9 +97,9 @@ def test_rules_are_quiet_for_no_want_of_readings(measured: Mapping[str, Any]) ->
 
 
 def test_the_page_says_what_was_found(measured: Mapping[str, Any]) -> None:
-    """What is kept for it is what is found now: every delay, and what fired in the beginning of each healthy run."""
+    """What is kept for it is what is found now: the delays, and what fired in the beginning of each healthy run."""
     now = kept(measured)
-    assert KEPT["faults"] == now["faults"], "make soak"
+    assert KEPT["faults"][::FEW] == now["faults"], "make soak"
     assert {name: run["beginning"] for name, run in KEPT["healthy"].items()} == {
         name: run["beginning"] for name, run in now["healthy"].items()
     }, "make soak"

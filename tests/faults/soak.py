@@ -57,6 +57,7 @@ class Watched(Pipeline):
         super().__init__(**options)
         self.soak = soak
         self.looks = self.told = 0
+        self.resting = threading.Condition()
 
     def judge(self, snapshot: Snapshot) -> None:
         """A look was taken."""
@@ -70,7 +71,9 @@ class Watched(Pipeline):
         try:
             super().tell()
         finally:
-            self.told = self.looks
+            with self.resting:
+                self.told = self.looks
+                self.resting.notify_all()
 
     @property
     def rests(self) -> bool:
@@ -202,11 +205,9 @@ class Soak:
 
     def _rest(self, pipeline: Watched) -> None:
         """Wait until the sampler's thread has nothing to do, so that one thing comes after the other in every run."""
-        deadline = time.monotonic() + PATIENCE
-        while not pipeline.rests:
-            if time.monotonic() > deadline:
+        with pipeline.resting:
+            if not pipeline.resting.wait_for(lambda: pipeline.rests, PATIENCE):
                 raise Lost("the sampler does not answer")
-            time.sleep(0.0001)
 
     def _train(self) -> None:
         """What the job does between two looks."""

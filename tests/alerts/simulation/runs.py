@@ -52,13 +52,13 @@ HEALTHY: Final[Mapping[str, Healthy]] = {
         "eight GPUs, checkpoints and evaluations told as phases",
         replace(_BASE, suspended_at=30_000.0),
         24 * HOUR,
-        5 * HOUR,
+        HOUR,
     ),
     "untold": Healthy(
         "eight GPUs, no phases told, evaluations within the training loop, too, of which some generate text",
         replace(_BASE, tells=False, evaluates_within=True, suspended_at=9000.0, suspended_within=7900.0),
         12 * HOUR,
-        3 * HOUR,
+        27 * HOUR // 10,  # with both suspensions
     ),
     "hungry": Healthy(
         "one GPU whose allocator takes 96 % of its memory, no limit but the host's memory",
