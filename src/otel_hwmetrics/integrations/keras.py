@@ -1,16 +1,203 @@
 # SPDX-License-Identifier: Apache-2.0
-"""To come."""
+"""Keras 3 on any backend: spans for fit, epoch, validation, test, checkpoint.
+
+A callback joins each `keras.callbacks.CallbackList`, as `Model.fit` and `Model.evaluate` make one, unless one is there:
+
+    from otel_hwmetrics.integrations.keras import HardwareMetricsCallback
+
+    model.fit(..., callbacks=[HardwareMetricsCallback(step_spans=100)])
+
+Callbacks hear nothing of exceptions (https://keras.io/api/callbacks/base_callback/). And where one of them wants to hear
+of a batch's end, Keras no longer tells these in the background, but waits for the losses of each batch. So ours hears of it
+with the list of callbacks: that, `fit` and what saves have something of ours around them once a callback was made.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
 
+from otel_hwmetrics._guard import guard
 from otel_hwmetrics.config import Config
+from otel_hwmetrics.integrations.run import EPOCH, STEP
+from otel_hwmetrics.integrations.telling import Framework, Teller, heard
+from otel_hwmetrics.integrations.wrapping import within
+from otel_hwmetrics.stepclock import CLOCK
+
+KERAS: Final = Framework("keras", "pip install 'keras>=3.0.5', and a backend for it, as torch is")
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.telling: list[_Telling] = []  # on this thread, the outermost first; some may have ended
+
+
+_LOCAL: Final = _Local()
+
+
+class _Telling(Teller):
+    """Tells what a model's `fit` and `evaluate` do, on the thread that trains.
+
+    What `fit` evaluates is ``validation``, within the epoch; what is evaluated by itself is ``test``. A step is one execution
+    of the model's function: with ``steps_per_execution`` several batches. Samples are not told by Keras. On TensorFlow the
+    data is asked for within the step, so that no wait for it is known.
+
+    Args:
+        step_spans: One of how many steps gets a span of its own; 0 for none.
+    """
+
+    framework = KERAS
+
+    def __init__(self, step_spans: int = 0) -> None:
+        super().__init__(step_spans)
+        self._steps = 0
+        keras = import_module("keras")
+        self._waits = keras.backend.backend() != "tensorflow"
+        _wrap(keras)
+
+    @heard
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """`fit` begins to train."""
+        self.finish()
+        self._steps = 0
+        self._begin("fit")
+
+    @heard
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """`fit` has trained."""
+        self.finish()
+
+    @heard
+    def on_epoch_begin(self, epoch: int, *_: Any, **__: Any) -> None:
+        """An epoch begins; its first data is asked for next."""
+        if self.run:
+            self.run.begin("epoch", {EPOCH: epoch})
+            self._begin_wait()
+
+    @heard
+    def on_epoch_end(self, *_: Any, **__: Any) -> None:
+        """An epoch has ended, its validation with it."""
+        CLOCK.end_wait()
+        self.run.end("epoch")
+
+    @heard
+    def on_train_batch_begin(self, *_: Any, **__: Any) -> None:
+        """The data of a step has come."""
+        CLOCK.end_wait()
+        if self.step_spans and self.run and self._steps % self.step_spans == 0:
+            self.run.begin("step", {STEP: self._steps})
+
+    @heard
+    def step_ended(self) -> None:
+        """The step has ended, and everybody has heard of it."""
+        if self.run:
+            self._steps += 1
+            self.run.end("step")
+            CLOCK.step()
+            self._begin_wait()
+
+    @heard
+    def on_test_begin(self, *_: Any, **__: Any) -> None:
+        """An evaluation begins, of `fit`'s or by itself."""
+        CLOCK.end_wait()
+        self._begin("validation" if self.run else "test")
+
+    @heard
+    def on_test_end(self, *_: Any, **__: Any) -> None:
+        """An evaluation has ended."""
+        self.run.end("validation" if self.run.is_in("validation") else "test")
+
+    def _begin(self, name: str) -> None:
+        if not self.run:
+            _LOCAL.telling.append(self)
+        self.run.begin(name)
+
+    def _begin_wait(self) -> None:
+        if self._waits and self.run.is_in("epoch"):
+            CLOCK.begin_wait()
+
+
+if TYPE_CHECKING:
+    HardwareMetricsCallback = _Telling
+
+
+def __getattr__(name: str) -> object:
+    """The callback's class, which stands on one of the library's: that is loaded when somebody asks for it."""
+    if name == "HardwareMetricsCallback":
+        return _class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _class() -> type[_Telling]:
+    return KERAS.callback_class(_Telling, "keras.callbacks", "Callback")
 
 
 def meet(module: ModuleType, config: Config) -> None:
-    """The framework was loaded."""
+    """Keras was loaded: a callback joins each list of callbacks that is made, or trained with, from now on.
+
+    Args:
+        module: ``keras``; that of a version before 3 is left alone.
+        config: With ``step_spans``.
+    """
+    if int(module.__version__.partition(".")[0]) >= 3:  # noqa: PLR2004 - as it is told
+        KERAS.config = config
+        _wrap(module)
 
 
 def leave() -> None:
-    """The instrumentation ends."""
+    """Keras is as it was; callbacks that have joined by themselves tell nothing any more."""
+    KERAS.leave()
+
+
+def _wrap(keras: ModuleType) -> None:
+    around = KERAS.wrappings.around
+    if not KERAS.wrappings:
+        around(keras.callbacks.CallbackList, "__init__", _made)
+        around(keras.callbacks.CallbackList, "on_train_batch_end", _ends_step)
+        for training in ("fit", "evaluate"):
+            around(keras.Model, training, _trains)
+        for saving in ("save", "save_weights"):
+            around(keras.Model, saving, _saves)
+
+
+def _callback(callbacks: Any) -> _Telling | None:
+    return KERAS.find(callbacks.callbacks, _Telling, _class)
+
+
+def _made(wrapped: Callable[..., Any], callbacks: Any, args: Any, kwargs: Any) -> None:
+    wrapped(*args, **kwargs)
+    _callback(callbacks)
+
+
+def _ends_step(wrapped: Callable[..., Any], callbacks: Any, args: Any, kwargs: Any) -> None:
+    wrapped(*args, **kwargs)
+    if (ours := _callback(callbacks)) is not None:
+        ours.step_ended()
+
+
+def _trains(wrapped: Callable[..., Any], _model: Any, args: Any, kwargs: Any) -> Any:
+    with guard("joining the callbacks of a model"):
+        for given in (*args, *kwargs.values()):
+            if isinstance(given, import_module("keras").callbacks.CallbackList):
+                _callback(given)
+    telling = _LOCAL.telling
+    before = len(telling)
+    error: BaseException | None = None
+    try:
+        return wrapped(*args, **kwargs)
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        for each in telling[before:]:
+            each.finish(error)
+        del telling[before:], error
+
+
+def _saves(wrapped: Callable[..., Any], _model: Any, args: Any, kwargs: Any) -> Any:
+    """Of a model that is not in training nothing is told."""
+    run = next((each.run for each in reversed(_LOCAL.telling) if each.run), None)
+    return wrapped(*args, **kwargs) if run is None else within(run, "checkpoint", wrapped, args, kwargs)
