@@ -9,9 +9,10 @@ from collections.abc import Callable
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider, ObservableCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
 
-from otel_hwmetrics.catalog import gpu, own, system
-from otel_hwmetrics.instruments import Collections, Feed, adds_up
+from otel_hwmetrics.catalog import gpu, own, process, system
+from otel_hwmetrics.instruments import Collections, Feed, adds_up, instruments_of
 from otel_hwmetrics.model import Metric, Reading, Series, Snapshot
 from otel_hwmetrics.windows import Accumulator, Sample
 
@@ -234,3 +235,34 @@ def test_a_backend_that_adds_up_growth_is_known(preference: str, variable: str, 
     provider = None if chosen is None else MeterProvider([InMemoryMetricReader(preferred_temporality=chosen)])
     environ = {"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": variable}
     assert adds_up(provider, environ) is expected
+
+
+def test_a_rank_that_is_told_later_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray Train tells a worker when that runs already: from the next collection on its metrics have the rank, and no others."""
+    monkeypatch.delenv("RANK", raising=False)
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], resource=Resource({"process.pid": 7}))
+    machine = Machine()
+    memory = Reading(Series(process.MEMORY_USAGE), 5.0, 1.0)
+    machine.first = machine.latest = machine.accumulator.sample([memory], 1.0, 10**9)
+    (instruments,) = instruments_of(provider)
+    instruments.feed(machine.feed())
+    seen = []
+    for environ in ({}, {"RANK": "3", "WORLD_SIZE": "4"}, {"RANK": "0", "WORLD_SIZE": "2"}):
+        for name, text in environ.items():
+            monkeypatch.setenv(name, text)
+        data = reader.get_metrics_data()
+        assert data is not None
+        points = [
+            dict(point.attributes or {})
+            for metric in data.resource_metrics[0].scope_metrics[0].metrics
+            if metric.name == process.MEMORY_USAGE.name
+            for point in metric.data.data_points
+        ]
+        seen.append([{key: each for key, each in point.items() if key.startswith("hwmetrics.")} for point in points])
+    assert seen == [
+        [{}],
+        [{"hwmetrics.rank": 3, "hwmetrics.world_size": 4}],
+        [{"hwmetrics.rank": 0, "hwmetrics.world_size": 2}],
+    ]
+    instruments.feed(None)

@@ -39,9 +39,9 @@ print(json.dumps([of_parent, int(os.read(reader, 20)), child]))
 
 def test_the_sdk_finds_it_by_its_entry_point() -> None:
     """`OTEL_EXPERIMENTAL_RESOURCE_DETECTORS=hwmetrics` puts host, process and rank on every Resource of the process."""
-    environ = {name: value for name, value in os.environ.items() if "RANK" not in name and "SLURM" not in name}
+    environ = {name: value for name, value in os.environ.items() if "RANK" not in name and "JOB" not in name}
     environ |= {"OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "hwmetrics", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}
-    environ |= {"OTEL_RESOURCE_ATTRIBUTES": "team=vision"}
+    environ |= {"OTEL_RESOURCE_ATTRIBUTES": "team=vision", "TORCHELASTIC_RUN_ID": "exp-7"}
     ran = subprocess.run([sys.executable, "-c", CODE], env=environ, capture_output=True, text=True, check=True)
     told = json.loads(ran.stdout)
     attributes = told["attributes"]
@@ -53,6 +53,7 @@ def test_the_sdk_finds_it_by_its_entry_point() -> None:
         "hwmetrics.rank": 3,
         "hwmetrics.local_rank": 1,
         "hwmetrics.world_size": 8,
+        "hwmetrics.job.id": "exp-7",
     }
     assert attributes["team"] == "vision"
     assert told["heavy"] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from opentelemetry._logs import LoggerProvider
@@ -26,16 +27,18 @@ from otel_hwmetrics.folders import folder
 from otel_hwmetrics.model import Attribute, Reading, Series, Snapshot
 from otel_hwmetrics.runners import Clock
 from otel_hwmetrics.sinks.background import Background
-from otel_hwmetrics.sinks.base import Alert, Sink, dropped, event_attributes
+from otel_hwmetrics.sinks.base import Alert, OfWorkers, Sink, dropped, event_attributes
 from otel_hwmetrics.sinks.flight import FlightRecorder
 from otel_hwmetrics.sinks.hooks import HOOKS
-from otel_hwmetrics.sinks.last_words import LastWords
+from otel_hwmetrics.sinks.last_words import SIGTERM, LastWords
 from otel_hwmetrics.sinks.lines import LineSink
 from otel_hwmetrics.sinks.logs import LogSink
 from otel_hwmetrics.sinks.profile import Profiles
 from otel_hwmetrics.sinks.spans import SpanSink
+from otel_hwmetrics.sinks.stacks import Stacks
 from otel_hwmetrics.sinks.summary import Summaries
 from otel_hwmetrics.sinks.tracker import SpanTracker
+from otel_hwmetrics.sinks.workers import WorkerStacks
 from otel_hwmetrics.stepclock import CLOCK
 from otel_hwmetrics.windows import Sample
 
@@ -87,13 +90,17 @@ class Judging:
         self._summaries = Summaries(tracker, config.snapshot_timeout) if config.span_summary else None
         self._spans = SpanSink(tracker, config.alert_span_events) if config.alert_channels != "log" else None
         self._recorder = FlightRecorder(config.flight_recorder, files, monotonic=clock.monotonic, time_ns=clock.time_ns)
-        self._last_words = LastWords(self._recorder.flush)
+        self._stacks = Stacks(tracker.training, on=config.stall_stacks, monotonic=clock.monotonic)
+        self._last_words = LastWords(self._on_end)
         self._records = config.flight_recorder > 0 and files is not None
         # Those that may wait: a log processor that exports on the spot, a handler of logging on a slow disk, the training's
         # own callbacks, the disk that the recording is on, a service.
-        self._waiting: list[_Waiting] = [HOOKS, Background("recordings", self._recorder)]
+        recordings = Background("recordings", self._recorder, WorkerStacks(self._on_workers))
+        self._waiting: list[_Waiting] = [HOOKS, recordings]
+        self._logs: Background | None = None
         if config.alert_channels != "span":
-            self._waiting.insert(0, Background("logs", LogSink(logger_provider), LineSink()))
+            self._logs = Background("logs", LogSink(logger_provider), LineSink())
+            self._waiting.insert(0, self._logs)
         if config.notify:
             from otel_hwmetrics.sinks.notify import Notifier, Pace
 
@@ -166,10 +173,12 @@ class Judging:
         alert = Alert(transition, span)
         with guard("telling what an alert is of"):
             alert = Alert(transition, span, event_attributes(transition))
+        with guard("telling where the job's threads stand"):
+            alert = self._stacks.attached(alert)
         tells = self._tells(transition.rule.name, transition.subject)
         if tells:
             with guard("promising files"):
-                alert = Alert(transition, alert.span, {**alert.attributes, **self._files_of(alert)})
+                alert = replace(alert, attributes={**alert.attributes, **self._files_of(alert)})
         for sink in self._sinks if tells else self._here:
             with guard(f"telling {type(sink).__name__} of an alert"):
                 sink.on_alert(alert)
@@ -183,9 +192,28 @@ class Judging:
         # Linux allows any bytes in a path: an attribute that is no text would cost an exporter all that it has with it.
         return {name: path.encode(errors="replace").decode() for name, path in paths.items() if path is not None}
 
+    def _on_workers(self, alert: Alert, stacks: str) -> None:
+        """It is known where workers stood at an alert. Called on the thread of the recordings."""
+        self._recorder.on_workers(alert, stacks)
+        logs = self._logs
+        if logs is not None:
+            logs.on_alert(OfWorkers(alert.transition, alert.span, stacks=stacks))
+
+    def _on_end(self, reason: str, exception: str) -> None:
+        """The job ends. Called on any thread, and waits for no lock.
+
+        What is ended from outside may hang. An exception has a traceback of its own, and the calls are over by now.
+        """
+        stacks = ""
+        if reason == SIGTERM:
+            with guard("telling where the job's threads stood at its end"):
+                stacks = self._stacks.now()
+        self._recorder.flush(reason, exception, stacks)
+
     def stop(self, timeout: float) -> None:
         """Let what waits be told, for so many seconds at most in all, and end the threads. From any thread."""
         self._last_words.uninstall()
+        self._logs = None  # who is told of workers by now is at their end
         self.profiles.stop()
         if self._spans is not None:
             self._spans.close()

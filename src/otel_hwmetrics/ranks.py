@@ -2,11 +2,17 @@
 """Which process of which job this is.
 
 These facts belong to the Resource. They are taken from what launchers put into the environment, so nothing of the
-training framework is imported: torchrun (https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables),
-SLURM's srun (https://slurm.schedmd.com/srun.html, output environment variables), Open MPI
-(https://docs.open-mpi.org/en/main/tuning-apps/environment-var.html), MPICH's and Intel's Hydra
-(https://github.com/pmodels/mpich/blob/main/doc/wiki/how_to/Using_the_Hydra_Process_Manager.md), and Lightning
-(https://github.com/Lightning-AI/pytorch-lightning/blob/master/src/lightning/fabric/plugins/environments/lightning.py).
+training framework is imported, nor any scheduler asked. Where each launcher's words are told:
+
+- torchrun, and with it ``accelerate launch``: https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables
+- Ray Train, which sets torchrun's words but for NODE_RANK, on each worker, after it has started and before the training
+  function: https://github.com/ray-project/ray/blob/master/python/ray/train/torch/config.py
+- Open MPI: https://docs.open-mpi.org/en/main/tuning-apps/environment-var.html
+- MPICH's and Intel's Hydra: https://github.com/pmodels/mpich/blob/main/doc/wiki/how_to/Using_the_Hydra_Process_Manager.md
+- MVAPICH2, as Accelerate reads it: https://github.com/huggingface/accelerate/blob/main/src/accelerate/utils/environment.py
+- LSF's jsrun: https://lightning.ai/docs/pytorch/stable/api/pytorch_lightning.plugins.environments.LSFEnvironment.html
+- SLURM's srun, output environment variables: https://slurm.schedmd.com/srun.html
+- Lightning: https://github.com/Lightning-AI/pytorch-lightning/blob/master/src/lightning/fabric/plugins/environments/lightning.py
 """
 
 from __future__ import annotations
@@ -15,7 +21,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from opentelemetry.semconv._incubating.attributes import process_attributes
 
@@ -27,40 +33,135 @@ RANK = "hwmetrics.rank"
 LOCAL_RANK = "hwmetrics.local_rank"
 NODE_RANK = "hwmetrics.node_rank"
 WORLD_SIZE = "hwmetrics.world_size"
+JOB_ID = "hwmetrics.job.id"
+"""What the batch system, else the launcher, calls the job, in the notation of its own commands (``squeue``, ``bjobs``)."""
 
 _LAUNCHERS: tuple[dict[str, str], ...] = (
-    {RANK: "RANK", LOCAL_RANK: "LOCAL_RANK", NODE_RANK: "GROUP_RANK", WORLD_SIZE: "WORLD_SIZE"},
+    {RANK: "RANK", LOCAL_RANK: "LOCAL_RANK", NODE_RANK: "GROUP_RANK NODE_RANK", WORLD_SIZE: "WORLD_SIZE"},
     {
         RANK: "OMPI_COMM_WORLD_RANK",
         LOCAL_RANK: "OMPI_COMM_WORLD_LOCAL_RANK",
         WORLD_SIZE: "OMPI_COMM_WORLD_SIZE",
     },
+    {
+        RANK: "MV2_COMM_WORLD_RANK",
+        LOCAL_RANK: "MV2_COMM_WORLD_LOCAL_RANK",
+        WORLD_SIZE: "MV2_COMM_WORLD_SIZE",
+    },
+    {RANK: "JSM_NAMESPACE_RANK", LOCAL_RANK: "JSM_NAMESPACE_LOCAL_RANK", WORLD_SIZE: "JSM_NAMESPACE_SIZE"},
     {RANK: "PMI_RANK", LOCAL_RANK: "MPI_LOCALRANKID", WORLD_SIZE: "PMI_SIZE"},
     {RANK: "SLURM_PROCID", LOCAL_RANK: "SLURM_LOCALID", NODE_RANK: "SLURM_NODEID", WORLD_SIZE: "SLURM_NTASKS"},
     {NODE_RANK: "NODE_RANK", LOCAL_RANK: "LOCAL_RANK", WORLD_SIZE: "WORLD_SIZE"},
 )
-# The innermost launcher first: srun may start torchrun, and then each torchrun process carries srun's numbers, too. The
-# last one is Lightning's, which tells no rank of the whole.
+# Each by its words, where one thing has several the surer first. The innermost launcher first: srun may start torchrun,
+# and then each torchrun process carries srun's numbers, too. The last one is Lightning's, which tells no rank of the whole.
 
 _COUNT = re.compile(r"[0-9]{1,9}")
 
 
 def ranks(environ: Mapping[str, str]) -> dict[str, Attribute]:
-    """The process's place in a distributed job, by the first launcher whose first variable is there; empty outside of one."""
-    for variables in _LAUNCHERS:
-        told = {key: environ.get(name, "") for key, name in variables.items()}
-        place: dict[str, Attribute] = {key: int(text) for key, text in told.items() if _COUNT.fullmatch(text)}
-        if next(iter(variables)) in place:
-            return place
-    return {}
+    """The process's place in a distributed job, by the first launcher whose first variable is there; empty outside of one.
+
+    What that one does not tell is taken from a later one, if both give the process the same rank of as many: a library
+    that srun starts by PMI has its words beside SLURM's.
+    """
+    place: dict[str, Attribute] = {}
+    for words in _LAUNCHERS:
+        told: dict[str, Attribute] = {
+            key: number for key, names in words.items() if (number := _number(environ, names)) is not None
+        }
+        if not place and next(iter(words)) in told:
+            place = told
+        elif {RANK, WORLD_SIZE} <= told.keys() and all(place.get(key) == told[key] for key in (RANK, WORLD_SIZE)):
+            place = {**told, **place}
+    return place
+
+
+def _number(environ: Mapping[str, str], names: str) -> int | None:
+    """What the first of some variables says that is there, if it is a number."""
+    text = next((environ[name] for name in names.split() if environ.get(name)), "")
+    return int(text) if _COUNT.fullmatch(text) else None
+
+
+class Job(NamedTuple):
+    """A job, as what started it calls it.
+
+    Attributes:
+        by: Whose word it is: ``SLURM``, ``torchrun``.
+        id: In the notation of its commands.
+    """
+
+    by: str
+    id: str
+
+
+_NAME: Final = re.compile(r"[\w.\[\]@+=-]{1,128}")
+"""What a job may be called: neither an address nor what cannot be shown."""
+_NO_RUN: Final = "none"
+"""What torchrun calls a run that nobody named."""
+_NO_RAY_JOB: Final = "ffffffff"
+"""Of a worker of Ray's that was started before there was a job for it."""
+
+
+def batch_job(environ: Mapping[str, str]) -> Job | None:
+    """The job that a batch system has started this process in; None for none.
+
+    Elements of a job array are jobs of their own. Where the words are told: https://slurm.schedmd.com/job_array.html,
+    https://www.ibm.com/docs/en/spectrum-lsf/10.1.0?topic=variables-environment-set-job-execution (LSB_JOBINDEX is 0 outside
+    of an array), qsub(1B) of OpenPBS (PBS_JOBID has the index in it), qsub(1) of Grid Engine, flux-environment(7).
+    """
+    get = environ.get
+    if get("SLURM_JOB_ID"):
+        array, task = get("SLURM_ARRAY_JOB_ID"), get("SLURM_ARRAY_TASK_ID")
+        return Job("SLURM", f"{array}_{task}" if array and task else environ["SLURM_JOB_ID"])
+    if get("LSB_JOBID"):
+        index = get("LSB_JOBINDEX", "0")
+        return Job("LSF", environ["LSB_JOBID"] + (f"[{index}]" if index not in ("", "0") else ""))
+    if get("PBS_JOBID"):
+        return Job("PBS", environ["PBS_JOBID"])
+    if get("JOB_ID") and get("SGE_TASK_ID"):  # the first alone is a word that anybody may use
+        task = environ["SGE_TASK_ID"]
+        return Job("Grid Engine", environ["JOB_ID"] + (f".{task}" if task != "undefined" else ""))
+    if get("FLUX_JOB_ID"):
+        return Job("Flux", environ["FLUX_JOB_ID"])
+    return None
+
+
+def job_id(environ: Mapping[str, str]) -> str:
+    """What the job is called: by the batch system, else by torchrun, Ray or PMIx; empty where nobody does.
+
+    Of Kubernetes there is nothing: it tells a container its pod's name, and of the job at most the completion index
+    (https://kubernetes.io/docs/tasks/job/indexed-parallel-processing-static/). Of Ray it is the job of the cluster, not the
+    run of its trainer: RAY_JOB_ID, which a worker is started with
+    (https://github.com/ray-project/ray/blob/master/src/ray/raylet/worker_pool.cc).
+    """
+    batch = batch_job(environ)
+    names = (
+        "" if batch is None else batch.id,
+        _other_than(_NO_RUN, environ.get("TORCHELASTIC_RUN_ID", "")),
+        _other_than(_NO_RAY_JOB, environ.get("RAY_JOB_ID", "")),
+        environ.get("PMIX_NAMESPACE", ""),
+    )
+    name = next(filter(None, names), "")
+    return name if _NAME.fullmatch(name) else ""
+
+
+def _other_than(nothing: str, name: str) -> str:
+    return "" if name == nothing else name
 
 
 def identity(environ: Mapping[str, str] | None = None) -> dict[str, Attribute]:
-    """What tells this process from the others: pid, executable, ranks. One process, one value, for its whole life."""
+    """What tells this process from the others: pid, executable, ranks, job.
+
+    One value for a process's whole life, but where a launcher tells a process its rank when that runs already.
+    """
+    environ = os.environ if environ is None else environ
     known: dict[str, Attribute] = {process_attributes.PROCESS_PID: os.getpid()}
     if sys.executable:  # an embedded interpreter has none
         known[process_attributes.PROCESS_EXECUTABLE_NAME] = os.path.basename(sys.executable)
-    return known | ranks(os.environ if environ is None else environ)
+    if name := job_id(environ):
+        known[JOB_ID] = name
+    return known | ranks(environ)
 
 
 def missing_from(resource: Mapping[str, object] | None) -> dict[str, Attribute]:

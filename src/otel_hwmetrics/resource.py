@@ -16,7 +16,11 @@ from otel_hwmetrics.ranks import identity
 
 
 class HardwareResourceDetector(ResourceDetector):
-    """Tells ``host.name``, ``process.pid``, ``process.executable.name`` and the ranks that the launcher gave."""
+    """Tells ``host.name``, ``process.pid``, ``process.executable.name``, the ranks that the launcher gave, and the job's id.
+
+    A Resource is made once. What Ray Train sets when the worker runs already is in it only if the SDK is set up after that,
+    in the training function; the metrics of the process have it in any case.
+    """
 
     def detect(self) -> Resource:
         """Read them off the process and its environment; loads nothing and asks no network."""

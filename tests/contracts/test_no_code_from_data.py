@@ -47,6 +47,8 @@ LOADERS = {
 ALLOWED = {
     # Nothing is read back: a snapshot of the GPU's memory is written in the format that PyTorch's own viewer reads.
     ("sinks/profile.py", "pickle"): {"dump"},
+    # py-spy, where somebody has installed it, with words of ours and the number of a process.
+    ("sinks/workers.py", "subprocess"): {"Popen", "PIPE", "DEVNULL", "TimeoutExpired"},
     # AMD's own library, below ROCM_HOME, before its binding is imported.
     ("sources/gpu/amd/library.py", "CDLL"): {"ctypes.CDLL"},
     ("sources/gpu/amd/library.py", "import_module"): {"importlib.import_module"},

@@ -27,6 +27,7 @@ LAUNCHERS = {
     "mpirun": OPEN_MPI,
     "mpirun 4": {**OPEN_MPI, "PMIX_NAMESPACE": "", "OMPI_MCA_ess_base_jobid": "1483210753"},
     "LSF": BY_HAND | {"LSB_JOBID": "77"},
+    "an element of an array of SLURM's": SLURM | {"SLURM_ARRAY_JOB_ID": "4700", "SLURM_ARRAY_TASK_ID": "3"},
     "an element of an array of LSF's": BY_HAND | {"LSB_JOBID": "77", "LSB_JOBINDEX": "3"},
     "MPICH": {"PMI_RANK": "5", "MPI_LOCALRANKID": "1", "PMI_SIZE": "8", "MASTER_ADDR": "node-7", "MASTER_PORT": "1"},
     "Lightning": {
@@ -62,7 +63,16 @@ def test_ranks_of_one_launcher_are_of_one_job(environ: dict[str, str]) -> None:
 def test_jobs_are_told_from_each_other(environ: dict[str, str]) -> None:
     """Another number is another job; the one that the outermost launcher gave counts."""
     numbers = (
-        *("SLURM_JOB_ID", "LSB_JOBINDEX", "LSB_JOBID", "PBS_JOBID", "JOB_ID", "FLUX_JOB_ID", "TORCHELASTIC_RUN_ID"),
+        *(
+            "SLURM_ARRAY_TASK_ID",
+            "SLURM_JOB_ID",
+            "LSB_JOBINDEX",
+            "LSB_JOBID",
+            "PBS_JOBID",
+            "JOB_ID",
+            "FLUX_JOB_ID",
+            "TORCHELASTIC_RUN_ID",
+        ),
         *("PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "MASTER_PORT"),
     )
     outermost = next(name for name in numbers if environ.get(name))

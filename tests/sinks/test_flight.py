@@ -456,3 +456,63 @@ def test_every_line_is_of_its_own(job: Job) -> None:
     text = Path(str(path)).read_text(encoding="utf-8")
     kinds = [json.loads(line)["type"] for line in text.splitlines()]
     assert kinds == ["header", "series", "sample", "transition", "end"]
+
+
+def stacks(flight: Flight) -> list[tuple[str, str, str]]:
+    """Where threads stood, as a file tells of it."""
+    return [(each["reason"], each["of"], each["text"]) for each in flight.stacks]
+
+
+def test_where_threads_stood_is_in_the_file_of_the_alert(job: Job) -> None:
+    """Of this process at once; of the workers once it is known, by the same file, which is written anew."""
+    job.sample(1.0)
+    told = replace(job.alert(name="training_stalled"), stacks="Thread MainThread")
+    path = job.tell(told)
+    assert stacks(read(path)) == [("training_stalled", "process", "Thread MainThread")]
+    before = read(path)
+    job.recorder.on_workers(told, "Thread of process 7")
+    after = read(path)
+    assert stacks(after) == [
+        ("training_stalled", "process", "Thread MainThread"),
+        ("training_stalled", "workers", "Thread of process 7"),
+    ]
+    assert (after.header["reason"], values(after), after.transitions) == (
+        "training_stalled",
+        [[1.0]],
+        before.transitions,
+    )
+    assert [each["time_unix_nano"] for each in after.stacks] == [told.time_unix_nano] * 2
+
+
+def test_of_alerts_that_share_a_file_all_are_in_it(job: Job) -> None:
+    """What is known of one's workers before the next is written is not lost by that."""
+    job.sample(1.0)
+    first = replace(job.alert(name="training_stalled"), stacks="one")
+    second = replace(job.alert(name="gpu_idle"), stacks="two")
+    path = job.recorder.path_for(first)
+    assert job.recorder.path_for(second) == path
+    for told in (first, second):
+        job.recorder.on_alert(told)
+        job.recorder.on_workers(told, f"workers at {told.stacks}")
+    assert [text for _, _, text in stacks(read(path))] == ["one", "workers at one", "two", "workers at two"]
+
+
+def test_workers_of_an_alert_without_a_file_make_none(job: Job, tmp_path: Path) -> None:
+    """One that is not critical, and one that is not the last."""
+    job.sample(1.0)
+    warning = replace(job.alert(severity=Severity.WARNING, name="gpu_idle"), stacks="one")
+    job.tell(warning)
+    job.recorder.on_workers(warning, "workers")
+    assert not (tmp_path / "ours").exists()
+    path = job.tell(job.alert())
+    job.recorder.on_workers(warning, "workers")
+    assert stacks(read(path)) == []
+
+
+def test_the_end_of_a_job_can_tell_where_threads_stand(job: Job) -> None:
+    """And does not have to."""
+    job.sample(1.0)
+    assert stacks(read(job.recorder.flush("sigterm", "", "Thread MainThread"))) == [
+        ("sigterm", "process", "Thread MainThread")
+    ]
+    assert stacks(read(job.recorder.flush("exception", "ValueError"))) == []

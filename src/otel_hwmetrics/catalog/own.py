@@ -7,7 +7,7 @@ The conventions have none of these, so all of them are below ``hwmetrics.``.
 from __future__ import annotations
 
 from opentelemetry.semconv._incubating.attributes import thread_attributes
-from opentelemetry.semconv.attributes import error_attributes
+from opentelemetry.semconv.attributes import code_attributes, error_attributes
 
 from otel_hwmetrics.catalog import dataset, framework, gpu, gpu_health, system
 from otel_hwmetrics.model import Kind, Metric, Origin, Unit
@@ -34,6 +34,10 @@ ALERT_EVIDENCE = "hwmetrics.alert.evidence"
 """Before each word of the evidence: what else tells why."""
 ALERT_PROFILE = "hwmetrics.alert.profile.path"
 ALERT_FLIGHT = "hwmetrics.alert.flight_recording.path"
+ALERT_STACKS_EVENT = "hwmetrics.alert.stacks"
+"""Name of the log record that tells, after that of an alert, where the workers of the job stood."""
+CODE_STACKTRACE = code_attributes.CODE_STACKTRACE
+"""Where the threads of the job stood, on the event of an alert that says that it may hang."""
 ALERTS = "hwmetrics.alerts"
 """Attribute of a training span: the alerts that fired while it was open, the worst first, with commas between. One
 text and no list: it is set on the training's own thread, and the SDK looks at every element of a list."""

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which processes of a node belong to one job, by what launchers put into their environment.
 
-The batch system's own number comes first: what it started may start torchrun, and all of that is one job. The sources:
-SLURM (https://slurm.schedmd.com/srun.html), LSF (https://www.ibm.com/docs/en/spectrum-lsf, LSB_JOBID), PBS (PBS_JOBID),
-Grid Engine (JOB_ID beside SGE_TASK_ID), Flux (https://flux-framework.readthedocs.io, FLUX_JOB_ID), torchrun
-(https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables), PMIx, which Open MPI 4 and 5 start ranks by
-(PMIX_NAMESPACE), and what `torch.distributed` needs of any launcher (MASTER_ADDR and MASTER_PORT).
+The batch system's own number comes first (`ranks.batch_job`): what it started may start torchrun, and all of that is one
+job. Then torchrun (https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables), PMIx, which Open MPI 4
+and 5 start ranks by (PMIX_NAMESPACE), and what `torch.distributed` needs of any launcher (MASTER_ADDR and MASTER_PORT).
 """
 
 from __future__ import annotations
@@ -16,22 +14,16 @@ import os
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from otel_hwmetrics.ranks import LOCAL_RANK, ranks
+from otel_hwmetrics.ranks import LOCAL_RANK, batch_job, ranks
 
 _KEYS: tuple[tuple[str, ...], ...] = (
-    ("SLURM_JOB_ID",),
-    ("LSB_JOBID", "LSB_JOBINDEX"),
-    ("LSB_JOBID",),
-    ("PBS_JOBID",),
-    ("SGE_TASK_ID", "JOB_ID"),
-    ("FLUX_JOB_ID",),
     # A run that has no name is called "none"; the rendezvous tells it from others of the node.
     ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT"),
     ("PMIX_NAMESPACE",),
     ("OMPI_MCA_ess_base_jobid",),
     ("MASTER_ADDR", "MASTER_PORT"),
 )
-"""Variables that name a job, all of a row together; the first row that is there counts."""
+"""Variables that name a job of no batch system, all of a row together; the first row that is there counts."""
 
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104 - nothing is bound to it
@@ -65,6 +57,8 @@ def job_of(environ: Mapping[str, str] | None = None) -> Job:
 
 def _named(environ: Mapping[str, str]) -> str:
     """What launchers call it; empty for nothing."""
+    if batch := batch_job(environ):
+        return f"{batch.by}={batch.id}"
     for row in _KEYS:
         if all(environ.get(variable) for variable in row):
             name = "\n".join(f"{variable}={environ[variable]}" for variable in row)

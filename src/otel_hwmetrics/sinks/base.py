@@ -28,12 +28,16 @@ class Alert:
     Attributes:
         transition: The step, with its rule.
         span: The training span that was open; None when there was none.
-        attributes: Those of the event ``hwmetrics.alert``, the same on the span and in the log.
+        attributes: Those of the event ``hwmetrics.alert``, the same on the span and in the log; but for a
+            ``code.stacktrace``, which is whole only there.
+        stacks: Where the threads of this process stood, where training stalls or a GPU idles: of each thread the open calls,
+            8 KiB at most in all, the training's thread first, without variables and source. Empty for all other alerts.
     """
 
     transition: Transition
     span: Span | None = field(default=None, repr=False)
     attributes: Mapping[str, Attribute] = field(default_factory=dict, repr=False)
+    stacks: str = field(default="", repr=False)
 
     @property
     def name(self) -> str:
@@ -104,6 +108,10 @@ class Alert:
     def span_id(self) -> str:
         """Of the training span, as 16 hexadecimal digits; empty when there was none."""
         return format_span_id(self.span.get_span_context().span_id) if self.span is not None else ""
+
+
+class OfWorkers(Alert):
+    """An alert that was told of already, with where the workers of the job stood as `stacks`. For the log alone."""
 
 
 dropped: Counter[tuple[str, str]] = Counter()

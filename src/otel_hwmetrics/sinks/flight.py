@@ -24,7 +24,7 @@ from otel_hwmetrics.alerts.transition import Transition
 from otel_hwmetrics.folders import Folder, file_name, host
 from otel_hwmetrics.ranks import identity
 from otel_hwmetrics.sinks.base import Alert
-from otel_hwmetrics.sinks.flight_file import SUFFIX, Row, lines
+from otel_hwmetrics.sinks.flight_file import SUFFIX, Row, Stacks, lines
 from otel_hwmetrics.windows.samples import Sample
 
 _logger = redaction.logger()
@@ -56,9 +56,11 @@ class _File:
         cause: The step of the last alert.
         rows: Samples, from a minute before the first alert to the last one.
         steps: Steps of alerts, likewise.
+        stacks: Where threads stood at the alerts that tell of it.
+        written: With which header and steps it was last; None before it was.
     """
 
-    __slots__ = ("began", "cause", "name", "rows", "steps", "told")
+    __slots__ = ("began", "cause", "name", "rows", "stacks", "steps", "told", "written")
 
     def __init__(self, name: str, began: float, cause: Transition) -> None:
         self.name = name
@@ -67,6 +69,8 @@ class _File:
         self.cause = cause
         self.rows: tuple[Row, ...] = ()
         self.steps: tuple[_Step, ...] = ()
+        self.stacks: list[Stacks] = []
+        self.written: tuple[Mapping[str, object], list[Transition]] | None = None
 
     def take(self, cause: Transition, rows: tuple[Row, ...], steps: tuple[_Step, ...]) -> None:
         """One more alert, and what is remembered by now; what was known before stays."""
@@ -108,6 +112,7 @@ class FlightRecorder:
         self._rows: tuple[Row, ...] = ()
         self._steps: tuple[_Step, ...] = ()
         self._promises: dict[int, _File] = {}  # by the step of the alert whose event names it
+        self._kept: tuple[Transition, _File] | None = None  # the last promise, if its workers may be asked
         self._file: _File | None = None  # the last one, while further alerts go into it
         self._files = 0
 
@@ -167,6 +172,9 @@ class FlightRecorder:
         file = self._promises.pop(id(step), None)
         if file is None:
             return
+        self._kept = (step, file) if alert.stacks else None
+        if alert.stacks:
+            file.stacks.append(Stacks(step.time_unix_nano, alert.name, "process", alert.stacks))
         if not file.told:
             file.told = {
                 "rule": alert.name,
@@ -182,9 +190,19 @@ class FlightRecorder:
         steps |= {id(each): each for _, each in self._steps if each.time_unix_nano == step.time_unix_nano}
         steps[id(step)] = step
         header = self._header(str(file.told["rule"])) | {"alert": file.told}
-        self._write(file.name, header, file.rows, steps.values())
+        file.written = header, list(steps.values())
+        self._write(file.name, header, file.rows, file.written[1], file.stacks)
 
-    def flush(self, reason: str, exception: str = "") -> str | None:
+    def on_workers(self, alert: Alert, stacks: str) -> None:
+        """Add where workers stood to the file of the alert that came last, if it has one. On the thread of `on_alert`."""
+        step, file = self._kept or (None, None)
+        if step is not alert.transition or file is None:
+            return
+        file.stacks.append(Stacks(alert.time_unix_nano, alert.name, "workers", stacks))
+        if file.written is not None:  # else an alert comes next that writes all of it
+            self._write(file.name, file.written[0], file.rows, file.written[1], file.stacks)
+
+    def flush(self, reason: str, exception: str = "", stacks: str = "") -> str | None:
         """Write what is remembered, now and on this thread: any one, also when a signal has interrupted it.
 
         It waits for the disk as long as that takes to accept a megabyte, which is no time but where a network's file
@@ -193,6 +211,7 @@ class FlightRecorder:
         Args:
             reason: Why, in a word for the file's name and its header.
             exception: The type of the exception that ends the job.
+            stacks: Where the threads of the job stand.
 
         Returns:
             The file's path; None where nothing is remembered or the file could not be written.
@@ -201,8 +220,11 @@ class FlightRecorder:
         if not rows and not steps:
             return None
         header = self._header(reason) | ({"exception": exception} if exception else {})
-        name = file_name(reason, SUFFIX, self._time_ns())
-        return self._write(name, header, rows, [step for _, step in self._since(rows, steps)])
+        now = self._time_ns()
+        told = [Stacks(now, reason, "process", stacks)] if stacks else []
+        return self._write(
+            file_name(reason, SUFFIX, now), header, rows, [step for _, step in self._since(rows, steps)], told
+        )
 
     def _since(self, rows: tuple[Row, ...], steps: Iterable[_Step]) -> Iterable[_Step]:
         """The steps that are not older than the oldest sample."""
@@ -225,14 +247,19 @@ class FlightRecorder:
         }
 
     def _write(
-        self, name: str, header: Mapping[str, object], rows: tuple[Row, ...], steps: Iterable[Transition]
+        self,
+        name: str,
+        header: Mapping[str, object],
+        rows: tuple[Row, ...],
+        steps: Iterable[Transition],
+        stacks: Iterable[Stacks],
     ) -> str | None:
         folder = self._writes
         if folder is None:
             return None
         try:
             with folder.new(name) as file:
-                file.writelines(lines(header, rows, steps))
+                file.writelines(lines(header, rows, steps, stacks))
         except OSError as error:
             faults["writing a flight recording"] += 1
             _logger.warning("No flight recording %s, training is not affected: %s", folder / name, error)

@@ -8,6 +8,7 @@ In this order, so that what is read of a file that was cut off makes sense:
   series come and go: the newest sample's first, then those that only older samples have;
 - ``sample``, the oldest first: when, and ``values`` in the table's order, null where a series could not be read;
 - ``transition``, the oldest first: each step of each alert, pending and unknown ones too;
+- ``stacks``, where the job stalls: when and of which alert, whose (``of``: ``process``, ``workers``), and the ``text``;
 - ``end``: nothing is missing.
 
 A counter's value is its total, that of anything else its level at that moment; numbers have the precision of a double.
@@ -61,6 +62,7 @@ class Flight:
         samples: ``time_unix_nano``, ``monotonic`` and ``values``, in the columns' order; None where there is none.
         transitions: ``time_unix_nano``, ``rule``, ``before``, ``state`` and the ``attributes`` of the alert's event.
         complete: Whether it was written to its end.
+        stacks: Where threads stood: ``time_unix_nano``, ``reason``, ``of`` (``process``, ``workers``), ``text``.
     """
 
     header: dict[str, Any]
@@ -68,6 +70,23 @@ class Flight:
     samples: list[dict[str, Any]] = field(default_factory=list)
     transitions: list[dict[str, Any]] = field(default_factory=list)
     complete: bool = False
+    stacks: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Stacks(NamedTuple):
+    """Where threads stood at one moment.
+
+    Attributes:
+        time_unix_nano: When.
+        reason: Of which alert, or end of the job.
+        of: Whose threads: ``process``, ``workers``.
+        text: The stacks.
+    """
+
+    time_unix_nano: int
+    reason: str
+    of: str
+    text: str
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -92,13 +111,19 @@ def _finite(value: object) -> object:
     return [_finite(each) for each in value] if isinstance(value, list) else value
 
 
-def lines(header: Mapping[str, object], rows: Sequence[Row], transitions: Iterable[Transition]) -> Iterator[bytes]:
+def lines(
+    header: Mapping[str, object],
+    rows: Sequence[Row],
+    transitions: Iterable[Transition],
+    stacks: Iterable[Stacks] = (),
+) -> Iterator[bytes]:
     """A recording's lines.
 
     Args:
         header: What the first line says beside schema and version.
         rows: The samples, the oldest first.
         transitions: Likewise.
+        stacks: Likewise.
     """
     columns, left_out = _columns(rows)
     told = {"schema": SCHEMA, "version": VERSION, **header}
@@ -119,6 +144,8 @@ def lines(header: Mapping[str, object], rows: Sequence[Row], transitions: Iterab
                 "attributes": dict(event_attributes(step)),
             },
         )
+    for each in stacks:
+        yield _line("stacks", each._asdict())
     yield _line("end", {})
 
 
@@ -182,6 +209,7 @@ def read_flight(path: str) -> Flight:
         by_type.get("sample", []),
         by_type.get("transition", []),
         complete="end" in by_type,
+        stacks=by_type.get("stacks", []),
     )
 
 

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 from otel_hwmetrics import redaction
 from otel_hwmetrics.alerts.rule import Severity, State
-from otel_hwmetrics.sinks.base import Alert
+from otel_hwmetrics.catalog import own
+from otel_hwmetrics.sinks.base import Alert, OfWorkers
+from otel_hwmetrics.sinks.stacks import place_in
 
 LOGGER = "otel_hwmetrics.alerts"
 """The logger's name, to route or to silence."""
@@ -34,13 +36,14 @@ class LineSink:
     def on_alert(self, alert: Alert) -> None:
         """Log one line. Called on a thread of its own, since a handler may wait."""
         level = logging.INFO if alert.state is State.RESOLVED else _LEVELS[alert.severity]
-        if not self._logger.isEnabledFor(level):
+        if isinstance(alert, OfWorkers) or not self._logger.isEnabledFor(level):
             return
         text = f"{alert.message} {' '.join(_pairs(alert))}"
         record = self._logger.makeRecord(LOGGER, level, __file__, 0, text, (), None, "on_alert")
         # Not as `extra`: a record factory that has set the latter two already makes that an error.
         record.__dict__ |= {
-            "hwmetrics": dict(alert.attributes),
+            # Stacks are larger than what a pipe takes at once, which a line of ours never is.
+            "hwmetrics": {key: each for key, each in alert.attributes.items() if key != own.CODE_STACKTRACE},
             "otelTraceID": alert.trace_id or "0",
             "otelSpanID": alert.span_id or "0",
         }
@@ -58,6 +61,7 @@ def _pairs(alert: Alert) -> Iterator[str]:
         "threshold": f"{alert.threshold:g}",
         "trace_id": alert.trace_id,
         "span_id": alert.span_id,
+        "at": place_in(alert.stacks),
     }
     for key, value in told.items():
         if value:

@@ -161,7 +161,7 @@ class SpanTracker:
 
         The training's thread is the one that called `watch` last, while it lives or a span of it is open; else the main one.
         """
-        thread = self._thread()
+        thread = self.training()
         for spans in (self._watched, self._open):
             span = next((span for entry, span in _innermost_first(spans) if entry.thread is thread), None)
             if span is not None:
@@ -174,15 +174,23 @@ class SpanTracker:
 
     def watched_target(self) -> Span | None:
         """The innermost training span that is open on the training's thread, else on any."""
-        thread = self._thread()
+        thread = self.training()
         found = [(entry.thread, span) for entry, span in _innermost_first(self._watched)]
         return next((span for each, span in found if each is thread), found[0][1] if found else None)
 
     def phase(self) -> str:
         """The phase that open spans of the training's thread tell of, the innermost that tells of one; empty for none."""
-        thread = self._thread()
+        thread = self.training()
         told = (phase_of(entry.name) for entry, _ in _innermost_first(self._watched) if entry.thread is thread)
         return next(filter(None, told), "")
+
+    def training(self) -> threading.Thread:
+        """The training's thread. From any thread; takes no lock."""
+        training = self._training_thread() if self._training_thread is not None else None
+        if training is None:
+            return threading.main_thread()
+        left_open = (entry.thread is training and entry.live() is not None for entry in self._open.copy().values())
+        return training if training.is_alive() or any(left_open) else threading.main_thread()
 
     def reset(self) -> None:
         """Forget every span, and be off."""
@@ -192,14 +200,6 @@ class SpanTracker:
         self._open.clear()
         self._watched.clear()
         self._training_thread = None
-
-    def _thread(self) -> threading.Thread:
-        """The training's."""
-        training = self._training_thread() if self._training_thread is not None else None
-        if training is None:
-            return threading.main_thread()
-        left_open = (entry.thread is training and entry.live() is not None for entry in self._open.copy().values())
-        return training if training.is_alive() or any(left_open) else threading.main_thread()
 
     def _watch(self, span: Span, entry: _Open) -> None:
         self._watched[entry.span_id] = entry
