@@ -65,6 +65,10 @@ class Outcome:
             found.setdefault(name, []).append((attributes, value))
         return found
 
+    def told(self, metric: str) -> bool:
+        """Whether any export had it: on a loaded machine the last one may be without what came too late for it."""
+        return any(name == metric for line in self.lines for name, *_ in line.get("points") or ())
+
     @property
     def spans(self) -> dict[str, dict[str, Any]]:
         """Every finished span by its name."""

@@ -205,7 +205,7 @@ def no_events(outcome: Outcome) -> None:
     """Everything else is told, and that events are not heard of."""
     the_host_goes_on(outcome)
     assert outcome.words.count("events of NVIDIA GPUs are not heard of: the driver does not answer") == 1
-    assert outcome.last["hw.gpu.utilization"]
+    assert outcome.told("hw.gpu.utilization")
     assert of_nvidia(outcome, "hwmetrics.source.up")[-1] == 1
     assert "nvidia does not answer" not in outcome.words
 
@@ -223,7 +223,7 @@ def hanging_at_the_end(job: Job) -> Iterator[None]:
 def it_ended(outcome: Outcome) -> None:
     """It did not wait for the driver, and needs no word."""
     the_host_goes_on(outcome)
-    assert outcome.last["hw.gpu.utilization"]
+    assert outcome.told("hw.gpu.utilization")
     assert not warned(outcome)
 
 
