@@ -236,9 +236,10 @@ class Hand:
         self.phases = self.phases[:place] + self.phases[place + 1 :]
         if self.paused < NEVER and SUSPENDING.isdisjoint(self.phases):
             shift = at - self.paused  # as if whatever is under way had begun that much later
-            self.since = at if self.began == NEVER else self.since + shift
             self.began += shift
             self.asked += shift
+            # Last: for a moment less is complete, and not more.
+            self.since = at if self.began == NEVER else self.since + shift
             self.paused = NEVER
 
     def sums(self, at: float) -> Sums:
