@@ -37,9 +37,22 @@ def clean() -> Iterator[None]:
         dropped.clear()
 
 
+UNMEASURED = (
+    *("alerts/test_ahead.py", "alerts/test_baseline.py", "alerts/test_gpus.py", "alerts/test_over.py"),
+    *("sources/gpu/nvidia/test_faults.py", "sources/gpu/nvidia/test_events.py", "sources/gpu/amd/test_faults.py"),
+    *("sources/tree/test_ends.py", "sources/tree/test_forest.py"),
+    *("testing/captures/test_round_trip.py", "test_stepclock_races.py"),
+)
+"""Files whose tests go through the same lines hundreds of times, as those of hypothesis do; with others for each line."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest first."""
+    """Put the longest first, and measure no coverage where it would take most of the time and find nothing more."""
     items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
+    for item in items:
+        function = getattr(item, "obj", None)
+        if getattr(function, "is_hypothesis_test", False) or item.path.as_posix().endswith(UNMEASURED):
+            item.add_marker(pytest.mark.no_cover)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

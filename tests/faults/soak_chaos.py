@@ -40,7 +40,7 @@ ERRORS: Final = (
     "NVML_ERROR_INSUFFICIENT_POWER",
 )
 """Not NVML_ERROR_NOT_SUPPORTED: that is for ever, and would leave little to read of the longest pipeline."""
-XIDS: Final = (13, 31, 43, 45, 48, 63, 64, 74, 79, 92, 94, 95, 119, 140, 154)
+XIDS: Final = (13, 31, 43, 45, 48, 63, 64, 74, 79, 92, 94, 95, 119, 140, 154, 2**32 - 1)
 RAISED: Final[tuple[Callable[[], Exception], ...]] = (
     lambda: OSError(errno.EMFILE, "Too many open files"),
     lambda: PermissionError(errno.EPERM, "Operation not permitted"),
@@ -135,7 +135,7 @@ def driver_is_reloaded(world: World, chance: random.Random) -> Iterator[int]:
 
 def xid_comes(world: World, chance: random.Random) -> Iterator[int]:
     """The driver tells of an error by itself, or of something that is none."""
-    code, gpu = chance.choice((*XIDS, chance.randrange(2**32))), _gpu(world, chance)
+    code, gpu = chance.choice(XIDS), _gpu(world, chance)
     if world.nvml.machine.devices:  # else the driver is away
         world.nvml.xid(code, gpu=gpu)
     yield 0
