@@ -25,6 +25,13 @@ _skipped: list[str] = []
 
 LONGEST = ("faults/test_soak.py", "alerts/test_soak.py")
 """Files that are begun first: one process is at each of them for minutes, and the others go through the rest meanwhile."""
+UNMEASURED = (
+    *("alerts/test_ahead.py", "alerts/test_baseline.py", "alerts/test_gpus.py", "alerts/test_over.py"),
+    *("sources/gpu/nvidia/test_faults.py", "sources/gpu/nvidia/test_events.py", "sources/gpu/amd/test_faults.py"),
+    *("sources/tree/test_ends.py", "sources/tree/test_forest.py"),
+    *("testing/captures/test_round_trip.py", "test_stepclock_races.py"),
+)
+"""Files whose tests go through the same lines hundreds of times, as those of hypothesis do; with others for each line."""
 
 
 @pytest.fixture(autouse=True)
@@ -35,15 +42,6 @@ def clean() -> Iterator[None]:
         otel_hwmetrics.uninstrument()
         faults.clear()
         dropped.clear()
-
-
-UNMEASURED = (
-    *("alerts/test_ahead.py", "alerts/test_baseline.py", "alerts/test_gpus.py", "alerts/test_over.py"),
-    *("sources/gpu/nvidia/test_faults.py", "sources/gpu/nvidia/test_events.py", "sources/gpu/amd/test_faults.py"),
-    *("sources/tree/test_ends.py", "sources/tree/test_forest.py"),
-    *("testing/captures/test_round_trip.py", "test_stepclock_races.py"),
-)
-"""Files whose tests go through the same lines hundreds of times, as those of hypothesis do; with others for each line."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
