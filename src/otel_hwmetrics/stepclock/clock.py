@@ -88,18 +88,24 @@ class StepClock:
         except AttributeError:
             hand = self._new_hand()
         at = self._now()
-        if at >= hand.paused:
-            return
         if samples is not None or tokens is not None:
-            with guard("counting samples"):
-                hand.tell(samples, tokens)
-        if hand.loop:
-            return
-        hand.told = True
-        if hand.seen:
-            hand.seen = False
-        else:
-            self._end_step(hand, at)
+            hand.tell(at, samples, tokens)
+        if hand.told and at < hand.paused:  # what could be calls is written out, as in `_loop`
+            duration = at - hand.since
+            hand.since = at
+            hand.steps += 1
+            hand.laps.append(duration)
+            longest = hand.longest
+            if duration > longest[0]:  # noqa: PLR1730
+                longest[0] = duration
+            if self._due:
+                self._call_due()
+        elif not hand.loop and at < hand.paused:
+            hand.told = True
+            if hand.seen:
+                hand.seen = False
+            else:
+                self._end_step(hand, at)
 
     def step_seen(self) -> None:
         """Somebody who looks on has seen a step end, as by its optimizer. On the thread that trains.

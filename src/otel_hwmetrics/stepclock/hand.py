@@ -104,7 +104,7 @@ class Hand:
         asked: When the data was asked for that is waited for.
         paused: When the phase was opened that suspends all this. No time here is later than that.
         loop: Whether the stretch is a loop.
-        told: Whether `step` was called in the present stretch.
+        told: Whether `step` was called in the present stretch; not if that is a loop.
         seen: Whether its last step was seen and not told.
         phases: Those that are open, the innermost last.
         longest: The longest step since `take_longest`, in a cell that is given away then, so that none is lost that is
@@ -202,12 +202,14 @@ class Hand:
         if duration > longest[0]:  # noqa: PLR1730 - a call of `max` takes as long as a look at the time
             longest[0] = duration
 
-    def tell(self, samples: Any, tokens: Any) -> None:
-        """Count what was told of. Raises for what is no number of things; see `_whole`."""
-        if samples is not None:
-            self.samples += _whole(samples)
-        if tokens is not None:
-            self.tokens += _whole(tokens)
+    def tell(self, at: float, samples: Any, tokens: Any) -> None:
+        """Count what was told of, unless it is no step's. What is no number of things is passed over."""
+        if at < self.paused:
+            with guard("counting samples"):
+                if samples is not None:
+                    self.samples += _whole(samples)
+                if tokens is not None:
+                    self.tokens += _whole(tokens)
 
     def counting(self, batches: Iterator[T], counts_of: Counts[T] | None) -> Iterator[T]:
         """The batches of a loop; what each holds is counted as it comes, unless it is no step's."""
@@ -217,7 +219,7 @@ class Hand:
         def count(batch: T) -> T:
             if self.paused == NEVER:
                 with guard("counting samples"):
-                    self.tell(*(of(batch) if of is not None else None for of in counts_of))
+                    self.tell(-NEVER, *(of(batch) if of is not None else None for of in counts_of))
             return batch
 
         return map(count, batches)
