@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Any
 
@@ -15,7 +15,7 @@ import otel_hwmetrics as hw
 from otel_hwmetrics import _guard, pipeline
 from otel_hwmetrics.catalog import training as rows
 from otel_hwmetrics.config import Config
-from otel_hwmetrics.model import Peak, Ratio, Reading
+from otel_hwmetrics.model import Peak, Ratio, Reading, Series
 from otel_hwmetrics.sources.base import Batch
 from otel_hwmetrics.sources.training import PEAK_TOLD_FOR, READERS, TrainingSource
 from otel_hwmetrics.stepclock import CLOCK, StepClock
@@ -165,6 +165,80 @@ def test_spans_that_fail_to_tell_cost_the_phase_alone(
 
     clock.step()
     assert named(TrainingSource(clock, now=time.monotonic, spans_phase=fail).read())["steps"] == 1
+
+
+def test_what_the_job_tells_by_numbers_is_told(clock: StepClock, source: TrainingSource) -> None:
+    """Samples, tokens, and how long the GPU was at steps; each only where it is told."""
+    clock.step(samples=32)
+    assert {"samples": 32}.items() <= named(source.read()).items()
+    clock.step(tokens=500)
+    clock.tell_gpu_time(0.25)
+    told = named(source.read())
+    assert {"samples": 32, "tokens": 500, "step.gpu.time": 0.25}.items() <= told.items()
+    clock.begin_wait()
+    assert named(source.read())["data.wait.time"] == 0.0
+
+
+class Recorder:
+    """Keeps what is to be recorded, look by look; hears nothing until it is on."""
+
+    def __init__(self) -> None:
+        self.on = True
+        self.looks: list[Sequence[float]] = []
+
+    def __call__(self, series: Series, take: Callable[[], Sequence[float]]) -> None:
+        """Record."""
+        assert series.metric is rows.STEP_DURATION_HISTOGRAM
+        if self.on:
+            self.looks.append(take())
+
+
+def test_each_step_is_recorded_once_where_somebody_hears(time: ManualClock, clock: StepClock) -> None:
+    """Also those before, as far as they are kept."""
+    recorder = Recorder()
+    source = TrainingSource(clock, record=recorder, now=time.monotonic)
+
+    def train(lengths: Iterable[float]) -> None:
+        for length in clock.steps(lengths):
+            time.advance(length)
+        source.read()
+
+    recorder.on = False
+    train([1.0])
+    recorder.on = True
+    train([2.0, 3.0])
+    train([])
+    assert recorder.looks == [[1.0, 2.0, 3.0], []]
+
+
+@pytest.mark.parametrize(
+    ("steps", "seconds", "recorded"),
+    [
+        (200, 1.0, 200),
+        (199, 1.0, 199),
+        (201, 1.0, 100),
+        (1000, 1.0, 200),
+        (5000, 1.0, 200),
+        (6000, 60.0, 2000),
+        (50, 0.01, 2),
+    ],
+)
+def test_of_many_steps_every_so_many_th_is_recorded(
+    time: ManualClock, clock: StepClock, steps: int, seconds: float, recorded: int
+) -> None:
+    """No more a second than may be; beginning with another one each time, so that long ones count for no more than they are."""
+    recorder = Recorder()
+    source = TrainingSource(clock, record=recorder, now=time.monotonic)
+    source.read()
+    for _ in range(30):
+        until = time.monotonic() + seconds
+        for number in clock.steps(range(steps)):
+            time.advance(seconds / 2 / steps if number % 2 else seconds * 1.5 / steps)
+        time.advance(max(0.0, until - time.monotonic()))
+        source.read()
+    looks = recorder.looks[1:]
+    assert all(abs(len(look) - recorded) <= 1 for look in looks)
+    assert sum(map(sum, looks)) / sum(map(len, looks)) == pytest.approx(seconds / steps, rel=0.05)
 
 
 def test_every_row_is_read_or_follows() -> None:
