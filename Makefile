@@ -34,8 +34,10 @@ test: $(VENV)/.has-test ## Run the tests, with coverage.
 test-oldest: $(VENV)-oldest/.has-oldest ## Run the tests of what others' versions touch, with the oldest that are allowed.
 	$(VENV)-oldest/bin/python -m pytest -q $(PARALLEL) $(OLDEST) -k "not declarative and not hundreds_of_forks" $(ARGS)
 
-test-frameworks: $(VENV)-frameworks/.has-frameworks ## Run the tests that need PyTorch; the first time takes two minutes.
-	$(VENV)-frameworks/bin/python -m pytest -q tests/frameworks $(ARGS)
+test-frameworks: $(VENV)-frameworks/.has-frameworks ## Run the tests that need PyTorch; the first time takes three minutes.
+	$(VENV)-frameworks/bin/python -m pytest -q $(PARALLEL) tests/frameworks $(ARGS)
+	PYTHONPATH=$(abspath $(VENV)-frameworks/oldest) $(VENV)-frameworks/bin/python -m pytest -q $(PARALLEL) \
+	  -m oldest -o filterwarnings=default tests/frameworks $(ARGS)
 
 environments: $(VENV)-oldest/.has-oldest $(VENV)-frameworks/.has-frameworks # Of the two above; for .ci/run.
 
@@ -88,13 +90,20 @@ $(VENV)-oldest/.has-oldest: pyproject.toml tests/oldest.txt $(shell find src -na
 	  --constraint tests/oldest.txt --no-deps --force-reinstall .
 	@touch $@
 
-# PyTorch by itself and first: what else depends on it must not choose another build. Any that is given will do.
+# PyTorch by itself and first, and held fast: what else depends on it must not choose another build. Any that is given will
+# do. Beside it the oldest versions of the frameworks, in a folder of their own that goes before the newest.
 TORCH ?= torch==2.13.0
-$(VENV)-frameworks/.has-frameworks: pyproject.toml
+FRAMEWORKS_PIP = $(VENV)-frameworks/bin/python -m pip --disable-pip-version-check
+$(VENV)-frameworks/.has-frameworks: pyproject.toml tests/frameworks/newest.txt tests/frameworks/oldest.txt
 	@$(PYTHON) -m venv $(VENV)-frameworks
-	@echo "Installing $(TORCH) and otel-hwmetrics[test] into $(VENV)-frameworks ..."
-	@$(VENV)-frameworks/bin/python -m pip --disable-pip-version-check install --quiet --quiet '$(TORCH)' numpy
-	@$(VENV)-frameworks/bin/python -m pip --disable-pip-version-check install --quiet --quiet --editable '.[test]'
+	@echo "Installing $(TORCH), what trains with it and otel-hwmetrics[test] into $(VENV)-frameworks ..."
+	@$(FRAMEWORKS_PIP) install --quiet --quiet '$(TORCH)' numpy
+	@$(FRAMEWORKS_PIP) list --format freeze | grep '^torch==' > $(VENV)-frameworks/torch.txt
+	@$(FRAMEWORKS_PIP) install --quiet --quiet --constraint $(VENV)-frameworks/torch.txt \
+	  --requirement tests/frameworks/newest.txt --editable '.[test]'
+	@rm -rf $(VENV)-frameworks/oldest
+	@$(FRAMEWORKS_PIP) install --quiet --quiet --no-deps --target $(VENV)-frameworks/oldest \
+	  --requirement tests/frameworks/oldest.txt
 	@touch $@
 
 # A file's tests stay together, since they share what they have set up. Some wait for real time, so that there may be one

@@ -27,7 +27,7 @@ from otel_hwmetrics.integrations.telling import Framework, Teller, heard
 from otel_hwmetrics.integrations.wrapping import within
 from otel_hwmetrics.stepclock import CLOCK
 
-KERAS: Final = Framework("keras", "pip install 'keras>=3.0.5', and a backend for it, as torch is")
+KERAS: Final = Framework("keras", "pip install 'keras>=3', and a backend for it, as torch is")
 
 
 class _Local(threading.local):
