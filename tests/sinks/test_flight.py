@@ -504,9 +504,10 @@ def test_workers_of_an_alert_without_a_file_make_none(job: Job, tmp_path: Path) 
     job.tell(warning)
     job.recorder.on_workers(warning, "workers")
     assert not (tmp_path / "ours").exists()
-    path = job.tell(job.alert())
+    path = job.tell(replace(job.alert(), stacks="two"))
+    job.tell(warning)
     job.recorder.on_workers(warning, "workers")
-    assert stacks(read(path)) == []
+    assert [text for _, _, text in stacks(read(path))] == ["two"]
 
 
 def test_the_end_of_a_job_can_tell_where_threads_stand(job: Job) -> None:

@@ -177,7 +177,7 @@ def test_of_many_threads_the_first_are_told(crowd: Crowd) -> None:
 def test_a_text_is_shortened_by_whole_stacks(most: int) -> None:
     """Of the first one alone by lines; and never is it longer."""
     stacks = [
-        (f"thread-{number}ö", [f'  File "/ä/{number}.py", line {each} in f' for each in range(9)])
+        ([f"thread-{number}ö"], [f'  File "/ä/{number}.py", line {each} in f' for each in range(9)])
         for number in range(9)
     ]
     text = told(stacks)
@@ -277,7 +277,7 @@ def test_the_log_has_all_and_a_span_what_it_can_keep(crowd: Crowd) -> None:
 def test_where_all_calls_are_of_libraries_the_innermost_is_told() -> None:
     """And of a text that is none, nothing."""
     path = f"{threading.__file__}"
-    assert place_in(told([("t", [f'  File "{path}", line 3 in wait', f'  File "{path}", line 9 in join'])])) == (
+    assert place_in(told([(["t"], [f'  File "{path}", line 3 in wait', f'  File "{path}", line 9 in join'])])) == (
         f"{path}, line 3 in wait"
     )
     mine = [
@@ -285,7 +285,7 @@ def test_where_all_calls_are_of_libraries_the_innermost_is_told() -> None:
         '  File "/v/site-packages/torch/x.py", line 2 in f',
         '  File "/me/train.py", line ? in g',
     ]
-    assert place_in(told([("t", mine), ("u", [])])) == "/me/train.py, line ? in g"
+    assert place_in(told([(["t"], mine), (["u"], [])])) == "/me/train.py, line ? in g"
     assert place_in("") == place_in("Thread t (most recent call first):") == ""
 
 

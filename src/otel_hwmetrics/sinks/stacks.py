@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from types import FrameType
-from typing import Final
+from typing import Final, NamedTuple
 
 from otel_hwmetrics import redaction
 from otel_hwmetrics.alerts.rule import State
@@ -123,37 +123,60 @@ def taken(training: threading.Thread) -> str:
     frames = sys._current_frames()  # noqa: SLF001 - documented under this name, for debuggers
     frames.pop(threading.get_ident(), None)
     order = dict.fromkeys((training.ident, threading.main_thread().ident, *named, *frames))
-    stacks: list[tuple[str, Sequence[str]]] = []
+    by_place: dict[object, tuple[list[str], _Open]] = {}  # what is to be written of each is dearer than to compare them
     for ident in filter(frames.__contains__, order):
         thread = named.get(ident or 0)
         name = f"{ident:#x}" if thread is None else thread.name
         if name.startswith(PREFIX):
             continue
         if ident == training.ident:
-            stacks.append((f"{clean(name)} [training]", list(_lines(frames[ident], WALKED, *_ENDS))))
+            name, calls = f"{clean(name)} [training]", _open_in(frames[ident], WALKED, *_ENDS)
         else:
-            stacks.append((clean(name), list(_lines(frames[ident or 0], WALKED_OF_OTHERS, *_ENDS_OF_OTHERS))))
-    return told(stacks)
+            name, calls = clean(name), _open_in(frames[ident or 0], WALKED_OF_OTHERS, *_ENDS_OF_OTHERS)
+        by_place.setdefault(calls.place, ([], calls))[0].append(name)
+    return told((names, list(calls.lines())) for names, calls in islice(by_place.values(), STACKS + 1))
 
 
-def _lines(innermost: FrameType, most: int, inner: int, outer: int) -> Iterator[str]:
-    """The lines of a thread's open calls; it goes on meanwhile, so one that does not hang may be seen at two moments."""
+class _Open(NamedTuple):
+    """The open calls of a thread.
+
+    Attributes:
+        inner: The innermost.
+        left_out: What is between, in words.
+        outer: The outermost.
+    """
+
+    inner: list[FrameType]
+    left_out: str
+    outer: list[FrameType]
+
+    @property
+    def place(self) -> object:
+        """Equal for threads that stand at the same place."""
+        return self.left_out, *((each.f_code, each.f_lasti) for part in (self.inner, self.outer) for each in part)
+
+    def lines(self) -> Iterator[str]:
+        """They as text."""
+        yield from map(line, map(_call, self.inner))
+        if self.left_out:
+            yield f"  ... {self.left_out} ..."
+            yield from map(line, map(_call, self.outer))
+
+
+def _open_in(innermost: FrameType, most: int, inner: int, outer: int) -> _Open:
+    """Those of a thread; it goes on meanwhile, so one that does not hang may be seen at two moments."""
     frames: list[FrameType] = []
     frame: FrameType | None = innermost
     while frame is not None and len(frames) < most:
         frames.append(frame)
         frame = frame.f_back
-    while len(frames) > 1 and is_beginning(_call(frames[-1])):
+    while len(frames) > 1 and is_beginning(frames[-1].f_code.co_filename, frames[-1].f_code.co_name):
         frames.pop()
     if frame is not None:  # what is outermost is not known
-        yield from map(line, map(_call, frames[:inner]))
-        yield f"  ... {len(frames) - inner} calls, and more ..."
-    elif len(frames) > inner + outer:
-        yield from map(line, map(_call, frames[:inner]))
-        yield f"  ... {len(frames) - inner - outer} calls ..."
-        yield from map(line, map(_call, frames[-outer:]))
-    else:
-        yield from map(line, map(_call, frames))
+        return _Open(frames[:inner], f"{len(frames) - inner} calls, and more", [])
+    if len(frames) > inner + outer:
+        return _Open(frames[:inner], f"{len(frames) - inner - outer} calls", frames[-outer:])
+    return _Open(frames, "", [])
 
 
 def _call(frame: FrameType) -> Call:
@@ -173,21 +196,20 @@ def clean(name: str) -> str:
     return name if name.isprintable() else "".join(each if each.isprintable() else "?" for each in name)
 
 
-def is_beginning(call: Call) -> bool:
-    """Whether it is how every thread begins, and tells nothing."""
-    file, _, function = call
-    return file.endswith("threading.py") and function.rpartition(".")[2] in _BEGINNING
+def is_beginning(file: str, function: str) -> bool:
+    """Whether a call is how every thread begins, and tells nothing."""
+    return function.endswith(_BEGINNING) and file.endswith("threading.py")
 
 
-def told(stacks: Iterable[tuple[str, Sequence[str]]]) -> str:
+def told(stacks: Iterable[tuple[Sequence[str], Sequence[str]]]) -> str:
     """Stacks as text: without secrets, `MOST` bytes at most, one block for all threads that stand at the same place.
 
     Args:
-        stacks: Of each thread its name and the lines of its calls; those that matter most first.
+        stacks: The names of threads and the lines of their calls; those that matter most first.
     """
     by_place: dict[tuple[str, ...], list[str]] = {}
-    for name, lines in stacks:
-        by_place.setdefault(tuple(lines), []).append(name)
+    for threads, lines in stacks:
+        by_place.setdefault(tuple(lines), []).extend(threads)
     blocks: list[str] = []
     for lines, names in islice(by_place.items(), STACKS):
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004 - names that are told

@@ -81,7 +81,7 @@ class WorkerStacks:
         if program is None or None in map(descriptors.identity, range(3)):
             return
         deadline = time.monotonic() + self._patience
-        stacks: list[tuple[str, Sequence[str]]] = []
+        stacks: list[tuple[Sequence[str], Sequence[str]]] = []
         for worker in workers:
             output = _output_of([program, "dump", "--json", "--nonblocking", "--pid", str(worker.pid)], deadline)
             if output is None:
@@ -139,7 +139,7 @@ def _output_of(command: list[str], deadline: float) -> bytes | None:
     return output if program.returncode == 0 else b""
 
 
-def _stacks_of(worker: Worker, output: bytes) -> Iterator[tuple[str, Sequence[str]]]:
+def _stacks_of(worker: Worker, output: bytes) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
     """Of each thread of a worker its name and its calls, the main one first; nothing of what cannot be read."""
     try:
         threads = json.loads(output) if 0 < len(output) <= _LARGEST else []
@@ -148,15 +148,15 @@ def _stacks_of(worker: Worker, output: bytes) -> Iterator[tuple[str, Sequence[st
     threads = [each for each in threads if isinstance(each, dict)] if isinstance(threads, list) else []
     for thread in sorted(threads, key=lambda each: each.get("os_thread_id") != worker.pid):
         name = clean(str(thread.get("thread_name") or thread.get("thread_id")))
-        calls = [line(call) for call in _calls_of(thread.get("frames")) if not is_beginning(call)]
+        calls = [line(call) for call in _calls_of(thread.get("frames"))]
         if calls and not name.startswith(PREFIX):
             more = [f"  ... {len(calls) - _CALLS} calls ..."] if len(calls) > _CALLS else []
-            yield f"{name} of process {worker.pid} ({worker.name})", [*calls[:_CALLS], *more]
+            yield [f"{name} of process {worker.pid} ({worker.name})"], [*calls[:_CALLS], *more]
 
 
 def _calls_of(frames: Any) -> Iterator[Call]:
     for frame in frames if isinstance(frames, list) else ():
         told_of = frame if isinstance(frame, dict) else {}
         file, number, function = (told_of.get(key) for key in ("filename", "line", "name"))
-        if isinstance(file, str) and isinstance(function, str):
+        if isinstance(file, str) and isinstance(function, str) and not is_beginning(file, function):
             yield file, number if isinstance(number, int) and number > 0 else None, function
