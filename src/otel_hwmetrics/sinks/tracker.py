@@ -25,6 +25,7 @@ from opentelemetry.util.types import AttributeValue
 from otel_hwmetrics import __version__
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.catalog import SCHEMA_URL
+from otel_hwmetrics.sinks.ids import by_chance
 from otel_hwmetrics.sinks.matching import Matcher, phase_of
 
 # Made once: they are on the application's hot path, and have no state.
@@ -274,7 +275,7 @@ def training_span(
     Yields:
         The span, which is OpenTelemetry's current one meanwhile.
     """
-    tracer = trace.get_tracer("otel_hwmetrics", __version__, tracer_provider or TRACKER.provider, SCHEMA_URL)
+    tracer = by_chance(trace.get_tracer("otel_hwmetrics", __version__, tracer_provider or TRACKER.provider, SCHEMA_URL))
     with tracer.start_as_current_span(name, attributes=attributes) as span:
         try:
             yield watch(span)
