@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the training of one thread goes, by what can be seen of it: requests for batches, and steps of its optimizer.
+
+What is what:
+
+- The step of an optimizer ends a step of training. Of several optimizers (a GAN's, one for each group of parameters) it is
+  the first that steps in a pass of the loader, so that a round of them counts once; another one takes over where that is
+  gone, or rests for `RESTS` steps of the other. Batches whose gradients are accumulated are one step. Where `GradScaler`
+  leaves a step out because gradients are not finite, there is none: its time is part of the next one's.
+- A pass of a loader with a step in it is an epoch: of nested ones the outermost, and of several at the same time that of
+  the loader whose passes were epochs before. A loader that never ends is one epoch.
+- A loader that is asked for batches while gradients are disabled is an evaluation's, for as long as it is asked in a row: a
+  step, or a request with gradients, ends that. So is, without a span, a loader whose last pass saw no step at all.
+- Where nobody asks for more (the pass has ended), no step is expected until somebody does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from opentelemetry import context, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span
+from opentelemetry.util.types import AttributeValue
+
+from otel_hwmetrics.integrations import run
+from otel_hwmetrics.integrations.gpu_time import GpuTime
+from otel_hwmetrics.integrations.torch import spans
+from otel_hwmetrics.integrations.torch.passes import Known, Pass
+from otel_hwmetrics.stepclock import CLOCK, EVALUATION
+
+RESTS: Final = 100
+"""Steps of another optimizer, with none of the clock's own between them, after which the other one takes over."""
+
+
+class Course:
+    """The training of the thread that makes it; everything is called on that thread, but `finish` at the job's end.
+
+    Args:
+        is_grad_enabled: Whether PyTorch records gradients on this thread.
+        step_spans: One of how many steps gets a span; 0 for none.
+        identity: Attributes of the root span that tell the process, asked when it is opened.
+        gpu: Times steps on the GPU, where that was asked for.
+    """
+
+    def __init__(
+        self,
+        is_grad_enabled: Callable[[], bool],
+        step_spans: int,
+        identity: Callable[[], Mapping[str, AttributeValue]],
+        gpu: GpuTime | None = None,
+    ) -> None:
+        self.thread = threading.current_thread()
+        self._is_grad_enabled = is_grad_enabled
+        self._step_spans = step_spans
+        self._identity = identity
+        self._gpu = gpu
+        self._gpu_times = False  # a step
+        self._main = self.thread is threading.main_thread()
+        self._trains = False  # it has stepped
+        self._asking = False
+        self._by_iterator: dict[int, Pass] = {}
+        self._passes: list[Pass] = []  # that were asked for a batch, and are not over
+        self._gone: deque[Pass] = deque()  # whose iterators are
+        self._evaluates: Pass | None = None  # the one for which steps stand still
+        self._idle, self._training, self._of_epochs = Known(), Known(), Known()  # loaders
+        self._optimizer: Callable[[], Any] = _nobody
+        self._other: Callable[[], Any] = _nobody
+        self._others = 0
+        self._afresh = False  # whoever steps first is the clock's
+        self._steps = self._epochs = 0
+        self._stepped_at = 0
+        self._root: Span | None = None
+        self._epoch: Pass | None = None
+        self._epoch_over = 0  # when the last one was
+        self._step: Span | None = None
+
+    def asks_for_an_iterator(self, loader: object) -> bool:
+        """A loader is asked for its iterator, which may start workers; whether training waits for that."""
+        if self._gone:
+            self._see_off()
+        return (
+            loader in self._training
+            and not self._asking
+            and self._evaluates is None
+            and self._is_grad_enabled()
+            and CLOCK.begin_wait()
+        )
+
+    def begins(self, loader: object | None, iterator: object, began: int) -> Pass:
+        """An iterator was given; no pass has begun before it is asked for a batch."""
+        before = self._by_iterator.get(id(iterator))
+        if before is not None:  # workers that persist are asked by the same one again
+            self._over(before, before.ended or self._stepped_at)
+        of = self._by_iterator[id(iterator)] = Pass(loader, iterator, began, self._is_gone)
+        return of
+
+    def asks(self, iterator: object) -> Pass | None:
+        """A batch is asked for. Gives what is to be told when it has come; None for one that is part of another."""
+        if self._asking:
+            return None
+        if self._gone:
+            self._see_off()
+        of = self._by_iterator.get(id(iterator)) or self.begins(None, iterator, time.time_ns())
+        if not of.batches:
+            self._enters(of)
+        of.batches += 1
+        if of is not self._epoch and (of.evaluates or not self._is_grad_enabled()):
+            if self._main or self._trains:
+                self._evaluate(of)
+        else:
+            if self._evaluates is not None:
+                self._resume()
+            if self._trains:
+                CLOCK.begin_wait()
+                if self._step_spans and self._step is None and self._steps % self._step_spans == 0:
+                    self._open_step(time.time_ns())
+            else:
+                of.asked = time.monotonic()
+        self._asking = True
+        return of
+
+    def comes(self, of: Pass) -> None:
+        """What was asked for is there, or failed to come."""
+        self._asking = False
+        if self._trains:
+            CLOCK.end_wait()
+            if self._gpu is not None and not self._gpu_times and of is not self._evaluates:
+                self._gpu_times = True
+                self._gpu.begin()
+        elif of.asked:
+            of.waited += time.monotonic() - of.asked
+            of.asked = 0.0
+
+    def exhausts(self, of: Pass) -> None:
+        """There was nothing more to come."""
+        self.comes(of)
+        of.ended = time.time_ns()
+        if of is self._epoch and of.looks_ahead:
+            return  # its last step is still to come
+        self._over(of, None)
+
+    def step(self, optimizer: object) -> None:
+        """An optimizer has stepped."""
+        if (self._afresh or optimizer is not self._optimizer()) and not self._takes_over(optimizer):
+            return
+        self._others = 0
+        if self._gone:
+            self._see_off()
+        if self._evaluates is not None:
+            self._resume_by_a_step()
+        if not self._trains:
+            self._first_step()
+        CLOCK.step_seen()
+        at = time.time_ns()
+        of = self._epoch or self._open_epoch(at)
+        if of is not None:
+            of.stepped()
+        self._mark_the_step(at)
+        self._steps += 1
+        self._stepped_at = at
+        if of is not None and of.ended is not None:
+            self._over(of, None)
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """The job ends, or nobody is to be told of it any more.
+
+        Args:
+            error: What ends it, if that is an exception.
+        """
+        for of in tuple(self._gone):
+            if error is None or not of.was_left_by(error):
+                self._over(of, of.ended)
+        self._gone.clear()
+        if self._evaluates is not None and threading.current_thread() is self.thread:
+            CLOCK.leave(EVALUATION)
+        self._evaluates = self._epoch = None
+        if self._step is not None:
+            spans.end(self._step, error=error)
+            self._step = None
+        for of in reversed(self._passes):
+            if of.span is not None:
+                spans.end(of.span, at=of.ended, error=error, attributes=_result(of))
+                of.span = None
+        self._passes.clear()
+        self._by_iterator.clear()
+        root, self._root = self._root, None
+        if root is not None:
+            spans.end(root, error=error, attributes={run.STEPS: self._steps})
+
+    def _enters(self, of: Pass) -> None:
+        """The first batch of a pass is asked for."""
+        for each in [each for each in self._passes if each.ended is not None]:
+            self._over(each, each.ended)  # no step has come after its last batch
+        of.enters()
+        of.records = not self._is_grad_enabled()
+        of.evaluates = of.records or of.loader in self._idle
+        if not of.evaluates and all(each.evaluates for each in self._passes):
+            self._afresh = True
+        self._passes.append(of)
+
+    def _evaluate(self, of: Pass) -> None:
+        """No step is expected while this goes on."""
+        if self._evaluates is None:
+            CLOCK.enter(EVALUATION)
+        self._evaluates = of
+        of.in_a_row += 1
+        # With its second request, since one batch between two steps makes no evaluation; and once a pass.
+        if of.in_a_row > 1 and of.span is None and of.records and of.steps == 0 and not of.interrupted:
+            job = of.job
+            if job is None or not job.is_recording() or not spans.tells_an_evaluation(job):
+                of.span = spans.start(spans.EVALUATING, self._parent(of), of.began)
+
+    def _resume(self) -> None:
+        """Training goes on."""
+        self._evaluates = None
+        CLOCK.leave(EVALUATION)
+        for of in self._passes:
+            if of.in_a_row:
+                of.in_a_row, of.interrupted = 0, True
+                if of.evaluates and of.span is not None:
+                    spans.end(of.span)
+                    of.span = None
+
+    def _resume_by_a_step(self) -> None:
+        """As `_resume`, but a pass is no evaluation's that a step may be of, for want of another one.
+
+        It was asked for its batches with gradients disabled, or its loader's last pass had no step.
+        """
+        of = self._evaluates
+        if of is not None and all(each.evaluates for each in self._passes) and not of.interrupted:
+            of.evaluates, of.in_a_row = False, 0
+            if of.span is not None:
+                spans.end(of.span)
+                of.span = None
+        self._resume()
+
+    def _over(self, of: Pass, at: int | None) -> None:
+        """A pass is over, at that moment; now where it is None."""
+        if self._by_iterator.get(of.key) is of:
+            self._by_iterator.pop(of.key, None)
+        if of not in self._passes:
+            return
+        self._passes.remove(of)
+        if of is self._evaluates:
+            self._resume()
+        if of is self._epoch:
+            self._epoch = None
+            self._epoch_over = time.time_ns() if at is None else at
+            if self._step is not None:
+                spans.end(self._step, at=at)
+                self._step = None
+            if all(each.evaluates for each in self._passes):
+                CLOCK.rest()
+        elif not of.steps and not of.evaluates and self._trains and of.loader is not None:
+            self._idle.add(of.loader)
+        if of.span is not None:
+            spans.end(of.span, at=at, attributes=_result(of))
+            of.span = None
+
+    def _is_gone(self, of: Pass) -> None:
+        """An iterator is gone. Called in the middle of anything, and so does next to nothing."""
+        if self._by_iterator.get(of.key) is of:
+            self._by_iterator.pop(of.key, None)
+        self._gone.append(of)
+
+    def _see_off(self) -> None:
+        while self._gone:
+            of = self._gone.popleft()
+            self._over(of, of.ended)
+
+    def _takes_over(self, optimizer: object) -> bool:
+        """Whether the clock goes by this optimizer, which is not known to be the one."""
+        present = self._optimizer()
+        if not self._afresh and present is not None:
+            if self._other() is not optimizer:
+                self._other, self._others = weakref.ref(optimizer), 0
+            self._others += 1
+            if self._others <= RESTS:
+                return False
+        self._afresh = False
+        self._optimizer = weakref.ref(optimizer)
+        return True
+
+    def _first_step(self) -> None:
+        """This thread trains: what it was seen to wait for until now was training's."""
+        self._trains = True
+        of = next((each for each in self._passes if not each.evaluates), None)
+        if of is not None:
+            ago = (time.time_ns() - of.began) / 1e9
+            CLOCK.has_begun(ago, of.waited)
+
+    def _open_epoch(self, at: int) -> Pass | None:
+        """The pass that the step which ended now is part of, if there is one; it is an epoch."""
+        of = self._pass_of_a_step()
+        if of is None:
+            if self._root is None and spans.of_the_job() is None:
+                self._root = spans.start(spans.ROOT, None, at, self._identity())
+            return None
+        self._epoch = of
+        if of.loader is not None:
+            self._training.add(of.loader)
+            self._of_epochs.add(of.loader)
+            self._idle.discard(of.loader)
+        if of.job is None or not of.job.is_recording() or not spans.tells_epochs(of.job):
+            of.span = spans.start(spans.EPOCH, self._parent(of, opens=True), of.began, {run.EPOCH: self._epochs})
+        self._epochs += 1
+        return of
+
+    def _pass_of_a_step(self) -> Pass | None:
+        trained = [of for of in self._passes if not of.evaluates]
+        for of in trained:
+            if of.loader in self._of_epochs:
+                return of
+        # Else the outermost, if it is not left over from the time of another epoch.
+        return next((of for of in trained if of.began >= self._epoch_over), None)
+
+    def _parent(self, of: Pass, *, opens: bool = False) -> Context:
+        """Whose children the spans of a pass are: the job's own training span, else our epoch, else our root."""
+        if of.job is not None and of.job.is_recording():
+            return trace.set_span_in_context(of.job, of.context)
+        if self._epoch is not None and self._epoch is not of and self._epoch.span is not None:
+            return trace.set_span_in_context(self._epoch.span, of.context)
+        if self._root is None and opens:
+            self._root = spans.start(spans.ROOT, of.context, of.began, self._identity())
+        return of.context if self._root is None else trace.set_span_in_context(self._root, of.context)
+
+    def _open_step(self, began: int) -> None:
+        of = self._epoch
+        over = self._root if of is None else of.span or of.job
+        if over is None:  # the first one of an epoch: of that nothing is known before it ends
+            return
+        within = trace.set_span_in_context(over, context.Context())
+        self._step = spans.start(spans.STEP, within, began, {run.STEP: self._steps})
+
+    def _mark_the_step(self, at: int) -> None:
+        """A step ends, where more is told of steps than that."""
+        if self._gpu is not None:
+            self._gpu.end()
+            self._gpu_times = self._epoch is None
+            if self._gpu_times:  # no batch will tell when the next one begins
+                self._gpu.begin()
+        if self._step_spans:
+            self._end_step(at)
+
+    def _end_step(self, at: int) -> None:
+        if self._step is None and self._steps % self._step_spans == 0:
+            of = self._epoch
+            began = of.began if of is not None and of.steps <= 1 else self._stepped_at
+            self._open_step(began or at)
+        if self._step is not None:
+            spans.end(self._step)
+            self._step = None
+
+
+def _nobody() -> None:
+    """No optimizer."""
+
+
+def _result(of: Pass) -> dict[str, AttributeValue]:
+    """What is known of a pass at its end."""
+    return {} if of.evaluates else {run.STEPS: of.steps}

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pass of a loader, from the request for its iterator until that has nothing more or is gone."""
+
+from __future__ import annotations
+
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any, Final
+
+from opentelemetry import context
+from opentelemetry.trace import Span
+
+from otel_hwmetrics.integrations.torch import spans
+
+_AT_ONCE: Final = 100_000_000
+"""Nanoseconds; a ``for`` asks for the first batch as soon as it has the iterator."""
+
+
+Place = tuple[CodeType, int]
+"""A line that is executed: of which code, and its number."""
+_MOST_PLACES = 16
+
+
+def _places(frame: FrameType | None) -> frozenset[Place]:
+    found: list[Place] = []
+    while frame is not None and len(found) < _MOST_PLACES:
+        found.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    return frozenset(found)
+
+
+class Known:
+    """A set of objects that are held weakly and told apart by what they are, not by what they are equal to."""
+
+    def __init__(self) -> None:
+        self._refs: dict[int, weakref.ref[Any]] = {}
+
+    def add(self, thing: object) -> None:
+        """Know it for as long as it lives."""
+        key = id(thing)
+        if key not in self._refs:
+            refs = self._refs  # not self: the callback would hold it
+            self._refs[key] = weakref.ref(thing, lambda _: refs.pop(key, None))
+
+    def discard(self, thing: object) -> None:
+        """Know it no more."""
+        self._refs.pop(id(thing), None)
+
+    def __contains__(self, thing: object) -> bool:
+        return thing is not None and id(thing) in self._refs
+
+
+class Pass:
+    """A pass; nothing of the job is kept alive by it.
+
+    Attributes:
+        key: Of its iterator, while that lives.
+        began: When its iterator was asked for, in nanoseconds of the epoch.
+        given: When that was there.
+        ended: When it was over, where that was noted before anything could be done about it; else None.
+        context: OpenTelemetry's when it began.
+        left: Which lines were executed when its iterator was let go of, from the innermost function outwards.
+        job: The job's own training span that was open then.
+        batches: How many were asked for.
+        asked: When the batch was asked for that is waited for, in seconds of the monotonic clock; else 0.
+        waited: Seconds of waiting for batches, while it was not known whether that is training's.
+        steps: How many steps of the optimizer there were.
+        evaluates: Whether no training is expected in it.
+        in_a_row: Requests for its batches since the last sign of training.
+        interrupted: Whether there was training between two requests of an evaluation.
+        records: Whether its evaluation gets a span.
+        span: Its epoch's, or evaluation's.
+        first: How many batches had been asked for at the first step.
+        second: Likewise at the second.
+    """
+
+    __slots__ = (
+        *("__weakref__", "_iterator", "_loader", "asked", "batches", "began", "context", "ended", "evaluates", "first"),
+        *("given", "in_a_row", "interrupted", "job", "key", "left", "records", "second", "span", "steps", "waited"),
+    )
+
+    def __init__(self, loader: object | None, iterator: object, began: int, gone: Callable[[Pass], object]) -> None:
+        this = weakref.ref(self)
+
+        def over(_: object) -> None:  # of the interpreter's memory management, which may be in the middle of anything
+            if (it := this()) is not None:
+                if it.ended is None:
+                    it.ended = time.time_ns()
+                    it.left = _places(sys._getframe())  # noqa: SLF001 - documented, where there are frames at all
+                gone(it)
+
+        self._loader = None if loader is None else weakref.ref(loader)
+        self._iterator = weakref.ref(iterator, over)
+        self.key = id(iterator)
+        self.began = began
+        self.given = time.time_ns()
+        self.ended: int | None = None
+        self.context = context.get_current()
+        self.job = spans.of_the_job()
+        self.batches = self.steps = self.in_a_row = self.first = self.second = 0
+        self.asked = 0.0
+        self.waited = (self.given - began) / 1e9
+        self.evaluates = self.interrupted = self.records = False
+        self.span: Span | None = None
+        self.left: frozenset[Place] = frozenset()
+
+    @property
+    def loader(self) -> object | None:
+        """Whose pass it is; None where that is not known, or is gone."""
+        return None if self._loader is None else self._loader()
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether a batch is asked for before the step of the one before, as Accelerate does, so that a step is to come.
+
+        Then the first step comes one request later than another one does after its predecessor.
+        """
+        return self.second > 0 and self.first == self.second - self.first + 1
+
+    def was_left_by(self, error: BaseException) -> bool:
+        """Whether that exception went through where its iterator was let go of; then the pass did not end by itself.
+
+        An interpreter lets go of what a ``for`` goes through on the way out, before anybody is told of the exception.
+        """
+        traceback = error.__traceback__
+        while traceback is not None:
+            if (traceback.tb_frame.f_code, traceback.tb_lineno) in self.left:
+                return True
+            traceback = traceback.tb_next
+        return False
+
+    def enters(self) -> None:
+        """The first batch is asked for. An iterator that was made long before that is asked for has not begun with it."""
+        at = time.time_ns()
+        if at - self.given > _AT_ONCE:
+            self.began, self.waited = at, 0.0
+            self.context = context.get_current()
+            self.job = spans.of_the_job()
+
+    def stepped(self) -> None:
+        """An optimizer has stepped."""
+        self.steps += 1
+        if self.steps == 1:
+            self.first = self.batches
+        elif self.steps == 2:  # noqa: PLR2004 - the next one
+            self.second = self.batches

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run as a framework tells it: whatever it leaves out, spans and phases stay in order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from otel_hwmetrics import _guard
+from otel_hwmetrics.integrations.run import EPOCH, FRAMEWORK, Run, told_by_a_framework
+from otel_hwmetrics.sinks.tracker import TRACKER
+from otel_hwmetrics.stepclock import CLOCK
+
+
+@pytest.fixture
+def ended() -> Iterator[InMemorySpanExporter]:
+    """Spans that have ended."""
+    CLOCK.reset()
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    TRACKER.provider, TRACKER.on = provider, True
+    yield exporter
+    TRACKER.reset()
+    CLOCK.reset()
+
+
+def of(exporter: InMemorySpanExporter) -> list[tuple[str, str]]:
+    """Names of what has ended, each with its parent's, in the order of the ends."""
+    spans = exporter.get_finished_spans()
+    names = {span.context.span_id: span.name for span in spans}
+    return [(span.name, names.get(span.parent.span_id, "?") if span.parent else "") for span in spans]
+
+
+def test_spans_are_within_each_other(ended: InMemorySpanExporter) -> None:
+    """With who tells them, and what else is said of them."""
+    run = Run("somebody")
+    assert not run
+    run.begin("fit")
+    run.begin("epoch", {EPOCH: 3})
+    assert run
+    assert run.is_in("fit")
+    assert not run.is_in("validation")
+    run.end("epoch")
+    run.end("fit")
+    assert not run
+    assert of(ended) == [("epoch", "fit"), ("fit", "")]
+    assert dict(ended.get_finished_spans()[0].attributes or {}) == {FRAMEWORK: "somebody", EPOCH: 3}
+
+
+@pytest.mark.parametrize(
+    ("told", "left"),
+    [
+        (["+fit", "+epoch", "-fit"], [("epoch", "fit"), ("fit", "")]),  # what is within ends with it
+        (["-epoch", "+fit", "-validation", "-fit", "-fit"], [("fit", "")]),  # what is not open is not closed
+        (["+epoch", "+epoch", "-epoch", "-epoch"], [("epoch", "epoch"), ("epoch", "")]),  # the innermost first
+        (["+fit", "+validation", "!"], [("validation", "fit"), ("fit", "")]),  # all of it
+    ],
+)
+def test_what_a_framework_leaves_out_confuses_nobody(
+    ended: InMemorySpanExporter, told: list[str], left: list[tuple[str, str]]
+) -> None:
+    """Ends that are missing, and ends of nothing."""
+    run = Run("somebody")
+    for each in told:
+        if each == "!":
+            run.finish()
+        else:
+            (run.begin if each[0] == "+" else run.end)(each[1:])
+    assert not run
+    assert of(ended) == left
+    assert not told_by_a_framework()
+    assert CLOCK.look().phases == ()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "events"),
+    [
+        (None, "UNSET", []),
+        (ValueError("no number"), "ERROR", ["exception"]),
+        (KeyboardInterrupt(), "ERROR", []),
+        (SystemExit(3), "ERROR", []),
+        (SystemExit(), "UNSET", []),
+        (SystemExit(0), "UNSET", []),
+    ],
+)
+def test_what_ended_it_is_on_all_that_was_open(
+    ended: InMemorySpanExporter, error: BaseException | None, status: str, events: list[str]
+) -> None:
+    """An exit with success is no error."""
+    run = Run("somebody")
+    run.begin("fit")
+    run.begin("epoch")
+    run.finish(error)
+    for span in ended.get_finished_spans():
+        assert span.status.status_code.name == status
+        assert [event.name for event in span.events] == events
+
+
+@pytest.mark.parametrize(
+    ("name", "phases"),
+    [
+        *(("validation", ("evaluation",)), ("test", ("evaluation",)), ("evaluation", ("evaluation",))),
+        *(("checkpoint", ("checkpoint",)), ("epoch", ()), ("fit", ())),
+    ],
+)
+def test_steps_stand_still_where_none_is_expected(
+    ended: InMemorySpanExporter, name: str, phases: tuple[str, ...]
+) -> None:
+    """By the name of the span."""
+    run = Run("somebody")
+    run.begin(name)
+    assert CLOCK.look().phases == ((phases,) if phases else ())
+    run.step()
+    assert CLOCK.look().steps == (0 if phases else 1)
+    run.end(name)
+    assert CLOCK.look().phases == ()
+
+
+def test_it_is_told_on_its_own_thread_alone(ended: InMemorySpanExporter) -> None:
+    """Others may train there meanwhile; two runs may be within each other."""
+    elsewhere: list[bool] = []
+    outer, inner = Run("somebody"), Run("another")
+    outer.begin("fit")
+    inner.begin("fit")
+    thread = threading.Thread(target=lambda: elsewhere.append(told_by_a_framework()))
+    thread.start()
+    thread.join()
+    assert elsewhere == [False]
+    inner.finish()
+    assert told_by_a_framework()
+    outer.finish()
+    assert not told_by_a_framework()
+
+
+def test_a_job_that_says_its_steps_itself_is_believed(ended: InMemorySpanExporter) -> None:
+    """None counts twice."""
+    run = Run("somebody")
+    run.begin("fit")
+    for _ in range(4):
+        CLOCK.step()
+        run.step()
+    assert CLOCK.look().steps == 4
+    run.finish()
+
+
+def test_faults_of_ours_are_passed_over(ended: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The framework hears nothing of them, and what could not be opened is not open."""
+    monkeypatch.setattr(_guard, "LOUD", False)
+    run = Run("somebody")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TRACKER, "provider", fail)  # it has no tracers
+        run.begin("fit")
+    assert not run
+    assert not told_by_a_framework()
+    run.end("fit")
+    run.finish()
+    assert of(ended) == []
+    _guard.faults.clear()
