@@ -20,8 +20,8 @@ import itertools
 import sys
 from collections import defaultdict
 from functools import partial
-from types import ModuleType
-from typing import TYPE_CHECKING, ClassVar, Final
+from types import MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from wrapt import register_post_import_hook
 
@@ -91,6 +91,10 @@ class Numbered:
         """Under which Lightning would keep its state, if it had any; the class's name for the first."""
         name = type(self).__qualname__
         return f"{name}{{'number': {self._number}}}" if self._number else name
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy begins with, in this process or another: without what Lightning has bound to a module (``log``)."""
+        return {name: value for name, value in vars(self).items() if not isinstance(value, MethodType)}
 
 
 def join(ours: type) -> None:

@@ -55,7 +55,7 @@ class HardwareMetricsCallback(Teller, Numbered):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, in this process or another, begins with nothing open."""
-        return {**self.__dict__, "run": Run(self.framework.name)}
+        return {**super().__getstate__(), "run": Run(self.framework.name)}
 
     def setup(self, trainer: Any, _module: Any, stage: str) -> None:
         """A run begins: fit, validate, test or predict."""

@@ -85,7 +85,7 @@ class ResourceMonitorCallback(Numbered):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, in this process or another, watches nothing yet."""
-        return {**self.__dict__, "_watch": None}
+        return {**super().__getstate__(), "_watch": None}
 
     def setup(self, trainer: Any, _module: Any, stage: str) -> None:
         """A run begins; only ``fit`` is watched."""
