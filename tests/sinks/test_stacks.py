@@ -11,12 +11,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
 
+import otel_hwmetrics as hw
 from alarms import AT, alert
 from otel_hwmetrics.alerts.builtin import RULES as BUILTIN
 from otel_hwmetrics.alerts.rule import State
@@ -27,7 +29,8 @@ from otel_hwmetrics.sinks.logs import LogSink
 from otel_hwmetrics.sinks.spans import SpanSink
 from otel_hwmetrics.sinks.stacks import AN_HOUR, MOST, ON_A_SPAN, RULES, Stacks, place_in, shortened, taken, told
 from otel_hwmetrics.sinks.tracker import SpanTracker
-from otel_hwmetrics.testing import ManualClock
+from otel_hwmetrics.testing import FakeGpu, ManualClock
+from worlds import World
 
 PRIVATE = "hunter2"
 
@@ -287,6 +290,32 @@ def test_where_all_calls_are_of_libraries_the_innermost_is_told() -> None:
     ]
     assert place_in(told([(["t"], mine), (["u"], [])])) == "/me/train.py, line ? in g"
     assert place_in("") == place_in("Thread t (most recent call first):") == ""
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_gpus_that_idle_are_told_with_where_the_training_is(crowd: Crowd, tmp_path: Path, *, on: bool) -> None:
+    """Through the whole pipeline, on the thread that opened the training span; and not with the option off."""
+    idle = FakeGpu(utilization=[(0, 0.9), (5, 0.9), (5.5, 0.0)], temperature=[(0, 60.0), (5, 60.0), (6, 95.0)])
+    world = World([idle], stall_stacks=on, alert_gpu_idle_for=3, directory=str(tmp_path))
+
+    def train() -> None:
+        with hw.training_span("epoch", tracer_provider=world.tracer_provider):
+            crowd.hang()
+
+    try:
+        crowd.add("trainer", train)
+        world.advance(20)
+        crowd.end()
+    finally:
+        world.close()
+    (span,) = world.spans.get_finished_spans()
+    by_rule = {str((event.attributes or {})["hwmetrics.alert.rule"]): event.attributes or {} for event in span.events}
+    assert {"gpu_idle", "gpu_very_hot"} <= by_rule.keys()
+    assert [rule for rule, attributes in by_rule.items() if "code.stacktrace" in attributes] == ["gpu_idle"] * on
+    if on:
+        stacks = str(by_rule["gpu_idle"]["code.stacktrace"])
+        assert heads(stacks)[0] == "Thread trainer [training] (most recent call first):"
+        assert f" in {named('Crowd.hang')}" in blocks(stacks)[0][3]
 
 
 FORKS = """

@@ -260,4 +260,4 @@ def place_in(text: str) -> str:
 
 
 def _of_a_library(file: str) -> bool:
-    return file.startswith(_LIBRARIES) or "-packages" in file
+    return file.startswith(_LIBRARIES) or "site-packages" in file or "dist-packages" in file
