@@ -16,7 +16,8 @@ Arms, taken in turn with the order changing from round to round:
   observable instruments that yield a constant, which is what any other way to the same metrics would cost).
 
 Each arm of a round is set up, left alone for a second (`instrument()` opens sources and takes first looks), and then timed for
-as long as ``--seconds`` says, by the wall: what waits for a lock takes no processor's time. Instrumentation can be taken off
+as long as ``--seconds`` says, by the wall: what waits for a lock takes no processor's time. The processor's time of other
+threads is told beside it: a busy machine's ratios scatter by more than there is to see, and by that much it does not. Instrumentation can be taken off
 again, so one process does, and neither the memory's layout nor the moment at which a process began is in the ratio. A meter
 provider cannot give back its instruments, so each time there is a new one.
 
@@ -35,7 +36,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -166,27 +167,47 @@ class Training:
                     return steps / (now() - started)
 
 
-def measure(names: list[str], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Steps a second of each arm, round by round."""
+class Timed(NamedTuple):
+    """One arm in one round.
+
+    Attributes:
+        speed: Steps a second.
+        beside: Milliseconds of processor's time that other threads took, in a second: what they may have kept from training.
+    """
+
+    speed: float
+    beside: float
+
+
+def timed(training: Training, seconds: float) -> Timed:
+    """Train for so long."""
+    started, beside = time.perf_counter(), time.process_time() - time.thread_time()
+    speed = training.steps_a_second(seconds)
+    beside = time.process_time() - time.thread_time() - beside
+    return Timed(speed, 1e3 * beside / (time.perf_counter() - started))
+
+
+def measure(names: list[str], rounds: int, seconds: float, settling: float) -> dict[str, list[Timed]]:
+    """Each arm, round by round."""
     training = Training()
-    training.steps_a_second(1.0)
-    found: dict[str, list[float]] = {name: [] for name in names}
+    training.steps_a_second(settling)
+    found: dict[str, list[Timed]] = {name: [] for name in names}
     for number in range(rounds):
         shift = number % len(names)
         order = names[shift:] + names[:shift]
         for name in order if number % 2 else order[::-1]:
             with ARMS[name]():
-                training.steps_a_second(SETTLING)
-                found[name].append(training.steps_a_second(seconds))
+                training.steps_a_second(settling)
+                found[name].append(timed(training, seconds))
             gc.collect()
     return found
 
 
-def ratios(found: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
+def ratios(found: dict[str, list[Timed]]) -> dict[str, dict[str, Any]]:
     """Of each arm over nothing in the same round: the median, and the quartiles as its spread."""
     told: dict[str, dict[str, Any]] = {}
     for name, speeds in found.items():
-        each = [speed / nothing for speed, nothing in zip(speeds, found["nothing"], strict=True)]
+        each = [ours.speed / nothing.speed for ours, nothing in zip(speeds, found["nothing"], strict=True)]
         low, middle, high = statistics.quantiles(each, n=4) if len(each) > 1 else each * 3
         # Of the middle: half the width of what it would be in nine of ten such runs, were rounds independent.
         error = 1.25 * 1.645 * (high - low) / 1.35 / len(each) ** 0.5
@@ -197,11 +218,12 @@ def ratios(found: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
 def show(found: dict[str, Any]) -> None:
     """Print a table."""
     title = f"{found['rounds']} rounds of {found['seconds']:g} s; a step of nothing takes {found['step_us']:.0f} µs"
-    table = Table("arm", "steps/s", "over nothing", "quartiles", title=title)
+    table = Table("arm", "steps/s", "over nothing", "quartiles", "other threads, ms a second", title=title)
     for name, ratio in found["ratios"].items():
         low, high = ratio["quartiles"]
         middle = f"{ratio['median']:.4f} ± {ratio['error']:.4f}"
-        table.add_row(name, f"{found['steps_a_second'][name]:.0f}", middle, f"{low:.4f} to {high:.4f}")
+        speed, beside = found["steps_a_second"][name], found["beside_ms_a_second"][name]
+        table.add_row(name, f"{speed:.0f}", middle, f"{low:.4f} to {high:.4f}", f"{beside:.2f}")
     Console().print(table)
 
 
@@ -210,20 +232,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=16, help="rounds (default 16)")
     parser.add_argument("--seconds", type=float, default=3.0, help="how long an arm of a round is timed (default 3)")
+    parser.add_argument("--settling", type=float, default=SETTLING, help="seconds before that (default 1)")
     parser.add_argument("--arms", nargs="*", default=["again", "everything"], choices=list(ARMS), help="beside nothing")
     parser.add_argument("--least", type=float, default=0.0, help="bound on the ratio of everything (default 0: none)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
     names = list(dict.fromkeys(["nothing", *arguments.arms]))
     with FakeNvml([FakeGpu(), FakeGpu()]):
-        speeds = measure(names, arguments.rounds, arguments.seconds)
-    middle = {name: statistics.median(each) for name, each in speeds.items()}
+        speeds = measure(names, arguments.rounds, arguments.seconds, arguments.settling)
+    middle = {name: statistics.median(one.speed for one in each) for name, each in speeds.items()}
     found: dict[str, Any] = {
         "rounds": arguments.rounds,
         "seconds": arguments.seconds,
         "step_us": 1e6 / middle["nothing"],
         "points": Nowhere.points,
         "steps_a_second": middle,
+        "beside_ms_a_second": {name: statistics.median(one.beside for one in each) for name, each in speeds.items()},
         "ratios": ratios(speeds),
     }
     if arguments.json:

@@ -95,7 +95,7 @@ class Training:
             self._serve()
 
     def _serve(self, *until: str) -> str:
-        act = {
+        act: dict[str, Callable[[], object]] = {
             "begin": self._train,
             "step": self.clock.step,
             "wait": self.clock.begin_wait,

@@ -39,15 +39,15 @@ class Cuda:
 
     def is_current_stream_capturing(self) -> bool:
         """Whether what is called becomes part of a graph."""
-        return self._called("is_current_stream_capturing", self.capturing)
+        return bool(self._called("is_current_stream_capturing", self.capturing))
 
     def current_device(self) -> int:
         """The device that is current to the thread."""
-        return self._called("current_device", self.device)
+        return int(self._called("current_device", self.device))
 
     def memory_reserved(self, device: int) -> int:
         """What the job has taken of it."""
-        return self._called("memory_reserved", self.reserved.get(device, 0))
+        return int(self._called("memory_reserved", self.reserved.get(device, 0)))
 
     def get_allocator_backend(self) -> str:
         """Whose books these are."""
