@@ -240,7 +240,8 @@ def shortened(text: str, most: int) -> str:
     return "\n".join(lines).encode()[:room].decode(errors="ignore") + f"\n\n{_LEFT_OUT}"
 
 
-_LIBRARIES: Final = (os.path.dirname(os.__file__), "<frozen ")
+_OURS: Final = os.path.dirname(os.path.dirname(__file__))
+_LIBRARIES: Final = (os.path.dirname(os.__file__), "<frozen ", _OURS + os.sep)
 
 
 def place_in(text: str) -> str:
