@@ -9,28 +9,33 @@ import pickle
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from e2e.launch import instrumented
 from otel_hwmetrics.integrations import following
 from otel_hwmetrics.integrations import lightning as integration
-from otel_hwmetrics.integrations.lightning import HardwareMetricsCallback
 from otel_hwmetrics.integrations.lightning_spans import SANITY_CHECK, samples_of
 from otel_hwmetrics.integrations.run import told_by_a_framework
 from otlp_receiver import Receiver
 
 from .told import Told, told_by
 
-# Lightning's own: of trainings as small as these, of machines with many CPUs, and the oldest's of what is deprecated today.
+with warnings.catch_warnings():  # the oldest uses what is deprecated today
+    warnings.simplefilter("ignore")
+    import lightning.pytorch as pl
+    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.utilities.combined_loader import CombinedLoader
+
+    from otel_hwmetrics.integrations.lightning import HardwareMetricsCallback
+
+# Lightning's own, of trainings as small as these and of machines with many CPUs; and those of the oldest.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
