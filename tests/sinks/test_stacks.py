@@ -279,12 +279,13 @@ def test_the_log_has_all_and_a_span_what_it_can_keep(crowd: Crowd) -> None:
 
 def test_where_all_calls_are_of_libraries_the_innermost_is_told() -> None:
     """And of a text that is none, nothing."""
-    path = f"{threading.__file__}"
+    path = threading.__file__
     assert place_in(told([(["t"], [f'  File "{path}", line 3 in wait', f'  File "{path}", line 9 in join'])])) == (
         f"{path}, line 3 in wait"
     )
     mine = [
         "  ... 3 calls ...",
+        f'  File "{module.__file__}", line 1 in f',
         '  File "/v/site-packages/torch/x.py", line 2 in f',
         '  File "/me/train.py", line ? in g',
     ]
