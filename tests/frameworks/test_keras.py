@@ -21,6 +21,7 @@ from otel_hwmetrics.integrations import following
 from otel_hwmetrics.integrations import keras as integration
 from otel_hwmetrics.integrations.keras import HardwareMetricsCallback
 from otel_hwmetrics.integrations.run import told_by_a_framework
+from otel_hwmetrics.integrations.telling import telling_here
 from otlp_receiver import Receiver
 
 from .told import Told, told_by
@@ -173,8 +174,10 @@ class Stop(BaseException):
     """Not even an Exception."""
 
 
-@pytest.mark.oldest
-@pytest.mark.parametrize("error", [ValueError("no data"), KeyboardInterrupt(), SystemExit(3), Stop()])
+@pytest.mark.parametrize(
+    "error",
+    [pytest.param(ValueError("no data"), marks=pytest.mark.oldest), KeyboardInterrupt(), SystemExit(3), Stop()],
+)
 @pytest.mark.parametrize("inner", ["fit/epoch 0", "fit/epoch 0/validation"])
 def test_what_is_raised_goes_through(told: Told, error: BaseException, inner: str) -> None:
     """The very same object; what was open has ended, with an error for its status, and nothing is open any more."""
@@ -206,6 +209,24 @@ def test_none_is_told_twice(told: Told) -> None:
     model.fit(*inputs, 2, 2, 0, everything)
     assert told.paths == TWO_EPOCHS * 4
     assert told.counted(lambda look: look.steps) == 4 * 4
+
+
+def test_a_loop_of_one_s_own_is_told_by_its_list_of_callbacks(told: Told) -> None:
+    """As often as it runs; nothing is kept of those that are over."""
+    for _ in range(3):
+        everything = keras.callbacks.CallbackList([], model=tiny())
+        everything.on_train_begin()
+        everything.on_epoch_begin(0)
+        for batch in range(2):
+            everything.on_train_batch_begin(batch)
+            everything.on_train_batch_end(batch)
+        everything.on_epoch_end(0)
+        everything.on_train_end()
+        everything.on_test_begin()
+        everything.on_test_end()
+    assert told.paths == ["fit", "fit/epoch 0", "test"] * 3
+    assert told.counted(lambda look: look.steps) == 6
+    assert telling_here() == []
 
 
 def test_a_model_that_trains_another_is_told_with_it(told: Told) -> None:
@@ -276,7 +297,6 @@ model.evaluate(inputs, targets, verbose=0)
 """
 
 
-@pytest.mark.oldest
 def test_an_unchanged_script_is_told_over_otlp(tmp_path: Path) -> None:
     """Under `opentelemetry-instrument`: spans within each other, steps exact, of the framework and nobody else."""
     script = tmp_path / "train.py"

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -198,8 +200,10 @@ class Stop(BaseException):
     """Not even an Exception."""
 
 
-@pytest.mark.oldest
-@pytest.mark.parametrize("error", [ValueError("no data"), KeyboardInterrupt(), SystemExit(3), Stop()])
+@pytest.mark.parametrize(
+    "error",
+    [pytest.param(ValueError("no data"), marks=pytest.mark.oldest), KeyboardInterrupt(), SystemExit(3), Stop()],
+)
 @pytest.mark.parametrize("inner", ["fit/epoch 0", "fit/evaluation"])
 def test_what_is_raised_goes_through(told: Told, tmp_path: Path, error: BaseException, inner: str) -> None:
     """The very same object; what was open has ended, with an error for its status, and nothing is open any more."""
@@ -316,6 +320,14 @@ def test_by_hand_it_needs_no_integration(tmp_path: Path) -> None:
         assert ours(trainer(tmp_path, Points(4))) == []
 
 
+def test_the_callback_goes_to_where_a_trainer_is_sent() -> None:
+    """A search for hyperparameters may send Trainers to other processes."""
+    sent = copy.deepcopy(HardwareMetricsCallback(step_spans=7))  # as pickle does it
+    assert type(sent) is HardwareMetricsCallback
+    assert sent.step_spans == 7
+    assert pickle.dumps(sent)
+
+
 SCRIPT = """
 import sys
 import torch
@@ -337,7 +349,6 @@ Trainer(model=model, args=arguments, train_dataset=Points(), eval_dataset=Points
 """
 
 
-@pytest.mark.oldest
 def test_an_unchanged_script_is_told_over_otlp(tmp_path: Path) -> None:
     """Under `opentelemetry-instrument`: spans within each other, steps and samples exact, of the framework and nobody else."""
     script = tmp_path / "train.py"

@@ -14,7 +14,6 @@ with the list of callbacks: that, `fit` and what saves have something of ours ar
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
@@ -23,19 +22,11 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.config import Config
 from otel_hwmetrics.integrations.run import EPOCH, STEP
-from otel_hwmetrics.integrations.telling import Framework, Teller, heard
+from otel_hwmetrics.integrations.telling import Framework, Teller, heard, telling_here
 from otel_hwmetrics.integrations.wrapping import within
 from otel_hwmetrics.stepclock import CLOCK
 
 KERAS: Final = Framework("keras", "pip install 'keras>=3', and a backend for it, as torch is")
-
-
-class _Local(threading.local):
-    def __init__(self) -> None:
-        self.telling: list[_Telling] = []  # on this thread, the outermost first; some may have ended
-
-
-_LOCAL: Final = _Local()
 
 
 class _Telling(Teller):
@@ -63,7 +54,7 @@ class _Telling(Teller):
         """`fit` begins to train."""
         self.finish()
         self._steps = 0
-        self._begin("fit")
+        self.begin("fit")
 
     @heard
     def on_train_end(self, *_: Any, **__: Any) -> None:
@@ -103,17 +94,14 @@ class _Telling(Teller):
     def on_test_begin(self, *_: Any, **__: Any) -> None:
         """An evaluation begins, of `fit`'s or by itself."""
         CLOCK.end_wait()
-        self._begin("validation" if self.run else "test")
+        self.begin("validation" if self.run else "test")
 
     @heard
     def on_test_end(self, *_: Any, **__: Any) -> None:
         """An evaluation has ended."""
         self.run.end("validation" if self.run.is_in("validation") else "test")
-
-    def _begin(self, name: str) -> None:
         if not self.run:
-            _LOCAL.telling.append(self)
-        self.run.begin(name)
+            self.finish()
 
     def _begin_wait(self) -> None:
         if self._waits and self.run.is_in("epoch"):
@@ -183,7 +171,7 @@ def _trains(wrapped: Callable[..., Any], _model: Any, args: Any, kwargs: Any) ->
         for given in (*args, *kwargs.values()):
             if isinstance(given, import_module("keras").callbacks.CallbackList):
                 _callback(given)
-    telling = _LOCAL.telling
+    telling = telling_here()
     before = len(telling)
     error: BaseException | None = None
     try:
@@ -194,10 +182,10 @@ def _trains(wrapped: Callable[..., Any], _model: Any, args: Any, kwargs: Any) ->
     finally:
         for each in telling[before:]:
             each.finish(error)
-        del telling[before:], error
+        del error
 
 
 def _saves(wrapped: Callable[..., Any], _model: Any, args: Any, kwargs: Any) -> Any:
     """Of a model that is not in training nothing is told."""
-    run = next((each.run for each in reversed(_LOCAL.telling) if each.run), None)
-    return wrapped(*args, **kwargs) if run is None else within(run, "checkpoint", wrapped, args, kwargs)
+    telling = telling_here()
+    return within(telling[-1].run, "checkpoint", wrapped, args, kwargs) if telling else wrapped(*args, **kwargs)

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.config import Config
@@ -15,6 +16,19 @@ from otel_hwmetrics.integrations.wrapping import Wrappings
 from otel_hwmetrics.stepclock import CLOCK
 
 T = TypeVar("T", bound="Teller")
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.telling: list[Teller] = []
+
+
+_LOCAL: Final = _Local()
+
+
+def telling_here() -> list[Teller]:
+    """Those that tell something on this thread, and have begun it with `Teller.begin`, the outermost first."""
+    return _LOCAL.telling
 
 
 class Framework:
@@ -96,12 +110,21 @@ class Teller:
         """Whether it tells anything: one that a user made always does."""
         return self.framework.config is not None or not self.automatic
 
+    def begin(self, name: str) -> None:
+        """A span begins, perhaps the outermost; until it ends this is one of `telling_here`."""
+        if not self.run:
+            telling_here().append(self)
+        self.run.begin(name)
+
     def finish(self, error: BaseException | None = None) -> None:
         """All is over, by an exception or without: what is open ends, and no step is expected."""
-        if self.run:
+        here = telling_here()
+        if self.run or self in here:
             with guard(f"ending a training of {self.framework.name}"):
                 self.run.finish(error)
                 CLOCK.rest()
+            if self in here:
+                here.remove(self)
 
 
 def heard(event: Callable[..., None]) -> Callable[..., None]:

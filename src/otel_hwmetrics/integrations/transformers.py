@@ -18,7 +18,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from itertools import count
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,15 +50,14 @@ class _Telling(Teller):
 
     def __init__(self, step_spans: int = 0) -> None:
         super().__init__(step_spans)
-        self._epochs = count()
-        self._batches = self._of_epoch = self._tokens = 0
+        self._epoch = self._batches = self._of_epoch = self._tokens = 0
         _wrap(import_module("transformers.trainer"))
 
     @heard
     def on_train_begin(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
         """Training begins; with ``auto_find_batch_size`` perhaps anew."""
         self.finish()
-        self._epochs = count(int(state.epoch or 0))
+        self._epoch = int(state.epoch or 0)
         self._tokens = state.num_input_tokens_seen // max(args.world_size, 1)
         self.run.begin("fit")
 
@@ -73,7 +71,8 @@ class _Telling(Teller):
         """An epoch begins; its first data is asked for next."""
         self._batches = self._of_epoch = 0
         if self.run:
-            self.run.begin("epoch", {EPOCH: next(self._epochs)})
+            self.run.begin("epoch", {EPOCH: self._epoch})
+            self._epoch += 1
             CLOCK.begin_wait()
 
     @heard
