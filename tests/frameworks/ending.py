@@ -102,8 +102,16 @@ def run(how: str, spans: str | None, out: str) -> None:
     ENDS[how]()
 
 
+def load() -> None:
+    """Load what PyTorch loads at the first step. Without a backward pass, whose threads no fork may come after."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.zeros(1)
+    torch.optim.SGD([weight], lr=0.1).step()
+
+
 def main() -> None:
     """Fork one after the other."""
+    load()
     folder = tempfile.mkdtemp()
     for how in ENDS:
         for instrumented in (False, True):

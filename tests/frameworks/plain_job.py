@@ -15,7 +15,7 @@ EPOCHS, TRAINED, VALIDATED = 3, 24, 12
 waits: list[float] = []
 
 
-class Slow(TensorDataset):  # type: ignore[misc] # of a module without types
+class Slow(TensorDataset):
     """Takes its time for each sample, and knows how much."""
 
     def __getitem__(self, index: int) -> Any:

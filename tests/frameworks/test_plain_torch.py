@@ -138,7 +138,7 @@ def test_batches_are_the_very_same_and_so_are_errors(told: Told) -> None:
     """What the loader gives and raises comes through; nothing is kept."""
     first, error = object(), KeyError("broken")
 
-    class Data(IterableDataset[object]):  # type: ignore[misc] # of a module without types
+    class Data(IterableDataset[object]):
         def __iter__(self) -> Iterator[object]:
             yield first
             raise error
@@ -236,7 +236,7 @@ def test_an_optimizer_that_rests_for_long_gives_way(told: Told, job: Job) -> Non
 def infinite(job: Job, counted: int = 6) -> list[Span]:
     """A loader without an end is one epoch."""
 
-    class Endless(IterableDataset[torch.Tensor]):  # type: ignore[misc] # of a module without types
+    class Endless(IterableDataset[torch.Tensor]):
         def __iter__(self) -> Iterator[torch.Tensor]:
             while True:
                 yield torch.zeros(4)
@@ -475,7 +475,7 @@ def test_some_steps_get_spans(told: Told, job: Job) -> None:
         assert parent.start_time <= span.start_time < span.end_time <= parent.end_time  # type: ignore[operator]
 
 
-class Slow(TensorDataset):  # type: ignore[misc] # of a module without types
+class Slow(TensorDataset):
     """Takes a known time for each sample."""
 
     waited = 0.0

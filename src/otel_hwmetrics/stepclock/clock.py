@@ -147,6 +147,15 @@ class StepClock:
         hand: Hand | None = getattr(self._local, "hand", None)
         return hand is not None and hand.loop
 
+    def hand(self) -> Hand:
+        """This thread's hand, for who moves it by himself since he is on as hot a path as a loop of `steps`."""
+        return self._hand()
+
+    @property
+    def is_called_back(self) -> bool:
+        """Whether somebody is to be called at the end of the next step."""
+        return bool(self._due)
+
     def begin_wait(self) -> bool:
         """Data is asked for, outside of `steps`: from now on until `end_wait` this thread waits for it.
 

@@ -33,6 +33,9 @@ from otel_hwmetrics.integrations.gpu_time import GpuTime
 from otel_hwmetrics.integrations.torch import spans
 from otel_hwmetrics.integrations.torch.passes import Known, Pass
 from otel_hwmetrics.stepclock import CLOCK, EVALUATION
+from otel_hwmetrics.stepclock.hand import NEVER
+
+_now = time.monotonic
 
 RESTS: Final = 100
 """Steps of another optimizer, with none of the clock's own between them, after which the other one takes over."""
@@ -62,8 +65,10 @@ class Course:
         self._gpu = gpu
         self._gpu_times = False  # a step
         self._main = self.thread is threading.main_thread()
+        self._hand = CLOCK.hand()
         self._trains = False  # it has stepped
-        self._asking = False
+        self._asking = self._waits = False
+        self._special = True  # there is more to do at a step than to count it
         self._by_iterator: dict[int, Pass] = {}
         self._passes: list[Pass] = []  # that were asked for a batch, and are not over
         self._gone: deque[Pass] = deque()  # whose iterators are
@@ -96,9 +101,48 @@ class Course:
         """An iterator was given; no pass has begun before it is asked for a batch."""
         before = self._by_iterator.get(id(iterator))
         if before is not None:  # workers that persist are asked by the same one again
-            self._over(before, before.ended or self._stepped_at)
+            ago = round(1e9 * (_now() - self._hand.since))  # the last step, which is what is known of its end
+            self._over(before, before.ended or max(before.began, began - ago))
         of = self._by_iterator[id(iterator)] = Pass(loader, iterator, began, self._is_gone)
         return of
+
+    # These three are the hottest path of the job: what is usual within an epoch, and nothing in them that could fail. They
+    # move the clock's hand as a loop of `steps` does, where no step is under way that is told by somebody else.
+
+    def goes_on_asking(self, iterator: object) -> Pass | None:
+        """A batch of the epoch is asked for, and all is as it was at the one before; None for any other, see `asks`."""
+        of = self._epoch
+        if of is None or of.key != id(iterator) or self._special or self._asking or self._gone or self._evaluates:
+            return None
+        self._asking = True
+        self._waits = self._hand.ask(_now())
+        return of
+
+    def goes_on(self, optimizer: object) -> bool:
+        """A step of the epoch has ended, and all is as it was at the one before; False for any other, see `step`."""
+        of = self._epoch
+        if of is None or optimizer is not self._optimizer() or self._special or self._gone or self._evaluates:
+            return False
+        hand = self._hand
+        if CLOCK.is_called_back or hand.began == NEVER:
+            CLOCK.step_seen()
+        elif not hand.told and not hand.loop:
+            at = _now()
+            if at < hand.paused:
+                hand.seen = True
+                hand.lap(at)
+        of.steps += 1
+        self._steps += 1
+        self._others = 0
+        return True
+
+    def comes(self, of: Pass) -> None:
+        """What was asked for is there, or failed to come."""
+        self._asking = False
+        if self._waits:
+            self._hand.come(_now())
+        if self._special:
+            self._comes(of)
 
     def asks(self, iterator: object) -> Pass | None:
         """A batch is asked for. Gives what is to be told when it has come; None for one that is part of another."""
@@ -110,6 +154,7 @@ class Course:
         if not of.batches:
             self._enters(of)
         of.batches += 1
+        waits = False
         if of is not self._epoch and (of.evaluates or not self._is_grad_enabled()):
             if self._main or self._trains:
                 self._evaluate(of)
@@ -117,31 +162,20 @@ class Course:
             if self._evaluates is not None:
                 self._resume()
             if self._trains:
-                CLOCK.begin_wait()
+                waits = CLOCK.begin_wait()
                 if self._step_spans and self._step is None and self._steps % self._step_spans == 0:
                     self._open_step(time.time_ns())
             else:
-                of.asked = time.monotonic()
-        self._asking = True
+                of.asked = _now()
+        self._asking, self._waits = True, waits
         return of
-
-    def comes(self, of: Pass) -> None:
-        """What was asked for is there, or failed to come."""
-        self._asking = False
-        if self._trains:
-            CLOCK.end_wait()
-            if self._gpu is not None and not self._gpu_times and of is not self._evaluates:
-                self._gpu_times = True
-                self._gpu.begin()
-        elif of.asked:
-            of.waited += time.monotonic() - of.asked
-            of.asked = 0.0
 
     def exhausts(self, of: Pass) -> None:
         """There was nothing more to come."""
         self.comes(of)
         of.ended = time.time_ns()
         if of is self._epoch and of.looks_ahead:
+            self._special = True
             return  # its last step is still to come
         self._over(of, None)
 
@@ -161,6 +195,7 @@ class Course:
         of = self._epoch or self._open_epoch(at)
         if of is not None:
             of.stepped()
+            self._special = of.steps <= 1 or of.ended is not None or bool(self._step_spans) or self._gpu is not None
         self._mark_the_step(at)
         self._steps += 1
         self._stepped_at = at
@@ -192,6 +227,14 @@ class Course:
         root, self._root = self._root, None
         if root is not None:
             spans.end(root, error=error, attributes={run.STEPS: self._steps})
+
+    def _comes(self, of: Pass) -> None:
+        if of.asked:
+            of.waited += _now() - of.asked
+            of.asked = 0.0
+        elif self._gpu is not None and self._trains and not self._gpu_times and of is not self._evaluates:
+            self._gpu_times = True
+            self._gpu.begin()
 
     def _enters(self, of: Pass) -> None:
         """The first batch of a pass is asked for."""

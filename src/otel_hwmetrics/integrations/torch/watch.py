@@ -26,7 +26,6 @@ from otel_hwmetrics.integrations.gpu_time import GpuTime
 from otel_hwmetrics.integrations.run import told_by_a_framework
 from otel_hwmetrics.integrations.torch import spans
 from otel_hwmetrics.integrations.torch.course import Course
-from otel_hwmetrics.integrations.torch.passes import Pass
 from otel_hwmetrics.stepclock import CLOCK
 
 # Made once: they are on the hottest path of the job, and have no state.
@@ -102,10 +101,12 @@ class Watch:
 
     def _step_hook(self) -> Callable[[object, object, object], None]:
         def hwmetrics_step(optimizer: object, args: object, kwargs: object) -> None:  # noqa: ARG001 - PyTorch's signature
-            with _AT_A_STEP:
-                course = self._course()
-                if course is not None:
-                    course.step(optimizer)
+            course: Course | None = getattr(self._local, "course", None)
+            if course is None or not course.goes_on(optimizer):
+                with _AT_A_STEP:
+                    course = self._course()
+                    if course is not None:
+                        course.step(optimizer)
 
         # As torch.compiler.disable does, which would load the compiler. A step that is compiled has breaks of PyTorch's own
         # around the optimizer; so there is not one more, and the step is counted.
@@ -132,12 +133,12 @@ class Watch:
 
     def _next_in_place_of(self, original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def __next__(self_: Any) -> Any:  # noqa: N807 - it is one
-            course: Course | None = None
-            of: Pass | None = None
-            with _AT_A_BATCH:
-                course = self._course()
-                if course is not None:
-                    of = course.asks(self_)
+            course: Course | None = getattr(self._local, "course", None)
+            of = None if course is None else course.goes_on_asking(self_)
+            if of is None:
+                with _AT_A_BATCH:
+                    course = self._course()
+                    of = None if course is None else course.asks(self_)
             if of is None or course is None:
                 return original(self_)
             try:
@@ -150,8 +151,7 @@ class Watch:
                 with _AT_A_BATCH:
                     course.comes(of)
                 raise
-            with _AT_A_BATCH:
-                course.comes(of)
+            course.comes(of)
             return batch
 
         return __next__
