@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from opentelemetry.semconv._incubating.attributes import process_attributes
@@ -150,10 +150,24 @@ def _other_than(nothing: str, name: str) -> str:
     return "" if name == nothing else name
 
 
+_framework: Callable[[], Mapping[str, Attribute]] | None = None
+
+
+def ask(framework: Callable[[], Mapping[str, Attribute]] | None) -> None:
+    """Where no launcher tells a rank, ask a training framework for it each time; None to ask nobody.
+
+    Args:
+        framework: Gives what it knows by now, and waits for nothing. Called from any thread.
+    """
+    global _framework  # noqa: PLW0603 - a process has one place in one job
+    _framework = framework
+
+
 def identity(environ: Mapping[str, str] | None = None) -> dict[str, Attribute]:
     """What tells this process from the others: pid, executable, ranks, job.
 
-    One value for a process's whole life, but where a launcher tells a process its rank when that runs already.
+    One value for a process's whole life, but where a launcher, or the training framework for want of one, tells a process
+    its rank when that runs already.
     """
     environ = os.environ if environ is None else environ
     known: dict[str, Attribute] = {process_attributes.PROCESS_PID: os.getpid()}
@@ -161,7 +175,10 @@ def identity(environ: Mapping[str, str] | None = None) -> dict[str, Attribute]:
         known[process_attributes.PROCESS_EXECUTABLE_NAME] = os.path.basename(sys.executable)
     if name := job_id(environ):
         known[JOB_ID] = name
-    return known | ranks(environ)
+    place = ranks(environ)
+    if not place and _framework is not None:
+        place = dict(_framework())
+    return known | place
 
 
 def missing_from(resource: Mapping[str, object] | None) -> dict[str, Attribute]:

@@ -16,12 +16,14 @@ def begin(torch: Any) -> None:
     """Ask this module from now on."""
     global _torch  # noqa: PLW0603 - there is one PyTorch in a process
     _torch = torch
+    ranks.ask(identity)
 
 
 def end() -> None:
     """Ask nobody."""
     global _torch  # noqa: PLW0603 - as above
     _torch = None
+    ranks.ask(None)
 
 
 def identity() -> dict[str, Attribute]:
