@@ -19,7 +19,7 @@ ALLOWED_BY_MLFLOW = re.compile(r"[/\w.\- ]{1,250}", re.ASCII)
 CHANGED_BY_TENSORBOARD = re.compile(r"[^-/\w.]")
 """torch.utils.tensorboard.summary._clean_tag."""
 
-GPU = {
+GPU: dict[str, Any] = {
     gpu.HW_ID: "GPU-5a1e0000",
     gpu.HW_NAME: "GPU 0",
     gpu.HW_TYPE: "gpu",
@@ -141,7 +141,7 @@ NUMBERED = frozenset({gpu.GPU_INDEX, gpu.CUDA_ORDINAL, system.CPU_NUMBER})
 def series(draw: st.DrawFn) -> Series:
     """Any of the catalog's metrics with any values, of any part of its attributes; devices by their numbers."""
     metric = draw(st.sampled_from(METRICS))
-    told = {}
+    told: dict[str, Any] = {}
     for key in metric.attributes:
         if key in flat.OF_DEVICES and key not in (gpu.GPU_INDEX, gpu.HW_NAME):
             continue

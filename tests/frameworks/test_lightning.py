@@ -72,7 +72,7 @@ def loader(count: int, act: Callable[[int], object] = id) -> torch.utils.data.Da
 def tiny(package: Any = pl) -> Any:
     """A module of one of the packages that is made in no time, with things to be done in its steps."""
 
-    class Tiny(package.LightningModule):  # type: ignore[misc] # a base that is chosen
+    class Tiny(package.LightningModule):
         def __init__(self) -> None:
             super().__init__()
             self.layer = torch.nn.Linear(4, 1)
@@ -342,9 +342,7 @@ def test_lightning_is_left_as_it_was(tmp_path: Path) -> None:
         assert methods() == before
         trained.fit_loop.max_epochs = 3
         trained.fit(module, loader(6))
-        paths, age = told.paths, told.world and integration.LIGHTNING.config
-    assert paths == ["fit", "fit/epoch 0"]
-    assert age is None
+        assert told.paths == ["fit", "fit/epoch 0"]
     assert integration.callbacks() == []
 
 

@@ -73,12 +73,16 @@ class Settings:
         )
 
     @property
+    def thresholds(self) -> dict[str, float]:
+        """Those that are not as they are by default."""
+        usual = {each.name: each.default for each in fields(self)}
+        return {name: getattr(self, name) for name in THRESHOLDS if getattr(self, name) != usual[name]}
+
+    @property
     def options(self) -> dict[str, Any]:
         """What an instrumentation is started with: what is not as it is by default."""
-        usual = {each.name: each.default for each in fields(self)}
-        said = {name: getattr(self, name) for name in THRESHOLDS if getattr(self, name) != usual[name]}
         off = {rule.name: {"enabled": False} for rule in RULES if self.hides(rule.name)}
-        return {**said, **({"rules": off} if off else {})}
+        return {**self.thresholds, **({"rules": off} if off else {})}
 
 
 class Watch:
@@ -108,7 +112,7 @@ class Watch:
         """
         if not TRACKER.on:
             self._started = hw.instrument(**self._settings.options)
-        elif self._settings.options:
+        elif self._settings.thresholds:
             _logger.warning(
                 "ResourceMonitorCallback changes nothing of the instrumentation that runs already: that one's thresholds hold."
             )
