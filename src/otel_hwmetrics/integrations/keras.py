@@ -15,7 +15,6 @@ with the list of callbacks: that, `fit` and what saves have something of ours ar
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,7 +44,8 @@ class _Telling(Teller):
     def __init__(self, step_spans: int = 0) -> None:
         super().__init__(step_spans)
         self._steps = 0
-        keras = import_module("keras")
+        import keras
+
         self._waits = keras.backend.backend() != "tensorflow"
         _wrap(keras)
 
@@ -167,9 +167,11 @@ def _ends_step(wrapped: Callable[..., Any], callbacks: Any, args: Any, kwargs: A
 
 
 def _trains(wrapped: Callable[..., Any], _model: Any, args: Any, kwargs: Any) -> Any:
+    import keras
+
     with guard("joining the callbacks of a model"):
         for given in (*args, *kwargs.values()):
-            if isinstance(given, import_module("keras").callbacks.CallbackList):
+            if isinstance(given, keras.callbacks.CallbackList):
                 _callback(given)
     telling = telling_here()
     before = len(telling)

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,7 +50,9 @@ class _Telling(Teller):
     def __init__(self, step_spans: int = 0) -> None:
         super().__init__(step_spans)
         self._epoch = self._batches = self._of_epoch = self._tokens = 0
-        _wrap(import_module("transformers.trainer"))
+        from transformers import trainer
+
+        _wrap(trainer)
 
     @heard
     def on_train_begin(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
