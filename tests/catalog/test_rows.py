@@ -38,6 +38,7 @@ PREFIXES = {
     "dataset": ("hwmetrics.dataset.",),
     "framework": ("hwmetrics.torch.", "hwmetrics.jax."),
     "training": ("hwmetrics.training.",),
+    "distributed": ("hwmetrics.torch.ddp.",),
     "own": (
         *("hwmetrics.source.", "hwmetrics.sampling.", "hwmetrics.internal.", "hwmetrics.alert."),
         *("hwmetrics.sample.", "hwmetrics.thread.", "hwmetrics.emitter"),

@@ -6,26 +6,15 @@ from __future__ import annotations
 import shutil
 import sysconfig
 from pathlib import Path
+from typing import NamedTuple
+
+import pytest
 
 from e2e.children import DOORS, Looked, looked, watching
 from e2e.launch import instrumented
-from otlp_receiver import Receiver
+from otlp_receiver import Point, ReceivedSpan, Receiver
 
 RANK = """
-import time
-import torch
-import torch.distributed as dist
-import otel_hwmetrics as hw
-
-dist.init_process_group("gloo")
-total = torch.ones(1)
-for _ in hw.steps(range(20)):
-    dist.all_reduce(total)
-    time.sleep(0.02)
-dist.destroy_process_group()
-"""
-
-PLAIN = """
 import time
 import torch
 import torch.distributed as dist
@@ -35,7 +24,7 @@ dist.init_process_group("gloo")
 model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(4, 4))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 for _ in range(2):
-    for (batch,) in DataLoader(TensorDataset(torch.zeros(20, 4)), batch_size=2):
+    for (batch,) in DataLoader(TensorDataset(torch.zeros(40, 4)), batch_size=2):
         optimizer.zero_grad()
         model(batch).sum().backward()
         optimizer.step()
@@ -74,66 +63,80 @@ shutdown_compile_workers()
 """
 
 
-def run(folder: Path, *command: str, **environ: str) -> tuple[dict[str, list[Looked]], set[object]]:
-    """Run a command; gives its instrumented processes by their kind, and the ranks whose metrics arrived."""
+class Ran(NamedTuple):
+    """What a command left: its instrumented processes by their kind, and what arrived."""
+
+    kinds: dict[str, list[Looked]]
+    spans: list[ReceivedSpan]
+    history: dict[str, list[Point]]
+
+    def of_ranks(self, name: str) -> dict[object, float]:
+        """The last value of a metric, by rank."""
+        return {point.attributes.get("hwmetrics.rank"): point.value for point in self.history[name]}
+
+
+STEPS, EXCHANGE = "hwmetrics.training.steps", "hwmetrics.torch.ddp.communication.duration"
+
+
+def run(folder: Path, *command: str, **environ: str) -> Ran:
+    """Run a command."""
     told = folder / "told"
     told.mkdir()
     with Receiver() as receiver:
         instrumented(*command, endpoint=receiver.http_endpoint, protocol="http/protobuf", **watching(told), **environ)
-        ranks = {point.attributes.get("hwmetrics.rank") for point in receiver.history("process.memory.usage")}
+        history = {name: receiver.history(name) for name in ("process.memory.usage", STEPS, EXCHANGE)}
+        spans = receiver.spans()
     kinds: dict[str, list[Looked]] = {}
     for process in looked(told):
         kinds.setdefault(process.kind, []).append(process)
-    return kinds, ranks
+    return Ran(kinds, spans, history)
 
 
-def test_torchrun_is_silent_and_its_ranks_are_measured(tmp_path: Path) -> None:
-    """Each rank tells which it is; of the launcher there is nothing."""
-    script = tmp_path / "rank.py"
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A plain training on two ranks."""
+    folder = tmp_path_factory.mktemp("ranks")
+    script = folder / "rank.py"
     script.write_text(RANK)
     torchrun = shutil.which("torchrun", path=sysconfig.get_path("scripts"))
     assert torchrun is not None
-    kinds, ranks = run(tmp_path, torchrun, "--standalone", "--nproc-per-node", "2", str(script))
-    (launcher,) = kinds["a launcher of PyTorch's"]
+    command = (torchrun, "--standalone", "--nproc-per-node", "2", str(script))
+    return run(folder, *command, OTEL_PYTHON_HWMETRICS_SAMPLE_INTERVAL="0.2")
+
+
+def test_torchrun_is_silent_and_its_ranks_are_measured(ran: Ran) -> None:
+    """Each rank tells which it is; of the launcher there is nothing."""
+    (launcher,) = ran.kinds["a launcher of PyTorch's"]
     assert set(launcher.modules) == DOORS
     assert launcher.threads == []
-    assert len(kinds[""]) == 2
-    assert all("hwmetrics-sampler" in rank.threads for rank in kinds[""])
-    assert ranks == {0, 1}
+    assert len(ran.kinds[""]) == 2
+    assert all("hwmetrics-sampler" in rank.threads for rank in ran.kinds[""])
+    assert set(ran.of_ranks("process.memory.usage")) == {0, 1}
+
+
+def test_each_rank_tells_its_training(ran: Ran) -> None:
+    """Its epochs and its steps; and how long gradients were exchanged, by what PyTorch has measured."""
+    assert sorted(span.name for span in ran.spans) == ["epoch"] * 4 + ["training"] * 2
+    roots = {span.span_id: span for span in ran.spans if span.name == "training"}
+    assert {span.attributes["hwmetrics.training.steps"] for span in roots.values()} == {40}
+    for span in ran.spans:
+        if span.name == "epoch":
+            assert span.trace_id == roots[span.parent_id].trace_id
+    assert ran.of_ranks(STEPS) == {0: 40, 1: 40}
+    exchanges = ran.of_ranks(EXCHANGE)
+    assert set(exchanges) == {0, 1}
+    assert all(0 < seconds < 10 for seconds in exchanges.values())
 
 
 def test_compile_workers_are_silent(tmp_path: Path) -> None:
     """Those that `torch.compile` starts, asked here for what needs no compiler."""
     script = tmp_path / "compiled.py"
     script.write_text(COMPILED)
-    kinds, ranks = run(tmp_path, str(script), TORCHINDUCTOR_COMPILE_THREADS="2", OTEL_METRICS_EXPORTER="none")
-    (worker,) = kinds["a compile worker of TorchInductor"]
+    ran = run(tmp_path, str(script), TORCHINDUCTOR_COMPILE_THREADS="2", OTEL_METRICS_EXPORTER="none")
+    (worker,) = ran.kinds["a compile worker of TorchInductor"]
     assert set(worker.modules) == DOORS
     assert worker.threads == []
-    assert ranks == set()
-
-
-def test_a_plain_training_on_two_ranks_is_told_by_each(tmp_path: Path) -> None:
-    """Its training, its epochs and its steps; what PyTorch measures of the exchange of gradients is there, too."""
-    script = tmp_path / "plain.py"
-    script.write_text(PLAIN)
-    torchrun = shutil.which("torchrun", path=sysconfig.get_path("scripts"))
-    assert torchrun is not None
-    with Receiver() as receiver:
-        instrumented(
-            *(torchrun, "--standalone", "--nproc-per-node", "2", str(script)),
-            endpoint=receiver.http_endpoint,
-            protocol="http/protobuf",
-        )
-        spans, history = receiver.spans(), receiver.history("hwmetrics.training.steps")
-    assert sorted(span.name for span in spans) == ["epoch"] * 4 + ["training"] * 2
-    roots = {span.span_id: span for span in spans if span.name == "training"}
-    assert {span.attributes["hwmetrics.training.steps"] for span in roots.values()} == {20}
-    for span in spans:
-        if span.name == "epoch":
-            assert span.trace_id == roots[span.parent_id].trace_id
-    steps = {point.attributes["hwmetrics.rank"]: point.value for point in history}
-    assert steps == {0: 20, 1: 20}
+    assert ran.history["process.memory.usage"] == []
 
 
 def test_without_a_launcher_s_words_the_process_group_tells_the_rank(tmp_path: Path) -> None:

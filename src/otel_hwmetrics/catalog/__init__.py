@@ -16,6 +16,7 @@ from opentelemetry.semconv.schemas import Schemas
 from otel_hwmetrics.catalog import (
     container,
     dataset,
+    distributed,
     framework,
     gpu,
     gpu_activity,
@@ -40,6 +41,7 @@ METRICS: tuple[Metric, ...] = (
     *dataset.METRICS,
     *framework.METRICS,
     *training.METRICS,
+    *distributed.METRICS,
     *gpu.METRICS,
     *gpu_activity.METRICS,
     *gpu_links.METRICS,
@@ -56,6 +58,7 @@ PER_PROCESS: frozenset[str] = frozenset(
         *tree.METRICS,
         *framework.METRICS,
         *training.METRICS,
+        *distributed.METRICS,
         *own.METRICS,
         *dataset.OF_PROCESS,
         *gpu_activity.OF_PROCESSES,

@@ -32,6 +32,8 @@ from otel_hwmetrics.catalog import framework as rows
 from otel_hwmetrics.catalog.gpu import CUDA_ORDINAL, HW_ID, HW_MODEL
 from otel_hwmetrics.model import Attribute, Metric, Series
 from otel_hwmetrics.sources.base import Batch, Bench, Clock, Reader, Source, Unsupported, next_due
+from otel_hwmetrics.sources.exchange import EXCHANGE
+from otel_hwmetrics.sources.exchange import READER as EXCHANGE_READER
 
 _logger = redaction.logger(__name__)
 
@@ -269,6 +271,7 @@ class TorchSource(Source):
         self._several = several
         self._told = False
         self._devices: dict[str, list[Device]] = {}
+        self._exchange = Bench(EXCHANGE, (EXCHANGE_READER,), expected=_EXPECTED)
 
     @property
     def dormant(self) -> bool:
@@ -282,6 +285,7 @@ class TorchSource(Source):
             module: Any = sys.modules.get(f"torch.{kind}")
             if module is not None:
                 self._read_kind(kind, module, batch)
+        self._exchange.read_into(batch, self._clock)
         return batch
 
     def _read_kind(self, kind: str, module: Any, batch: Batch) -> None:

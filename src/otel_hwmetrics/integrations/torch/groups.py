@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What PyTorch's process group tells: which process of how many this is."""
+"""What PyTorch tells of a training by several processes: which of how many this is, and how long they exchange gradients.
+
+For that each DistributedDataParallel is remembered when it is made: its constructor is replaced in the class, and put back.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from otel_hwmetrics import ranks
 from otel_hwmetrics._guard import guard
+from otel_hwmetrics.integrations.wrapping import Wrappings
 from otel_hwmetrics.model import Attribute
+from otel_hwmetrics.sources.exchange import EXCHANGE
 
 _torch: Any = None
+_wrappings = Wrappings()
 
 
 def begin(torch: Any) -> None:
@@ -17,6 +24,9 @@ def begin(torch: Any) -> None:
     global _torch  # noqa: PLW0603 - there is one PyTorch in a process
     _torch = torch
     ranks.ask(identity)
+    parallel = getattr(torch.nn.parallel, "DistributedDataParallel", None)
+    if parallel is not None:
+        _wrappings.around(parallel, "__init__", _remember)
 
 
 def end() -> None:
@@ -24,6 +34,7 @@ def end() -> None:
     global _torch  # noqa: PLW0603 - as above
     _torch = None
     ranks.ask(None)
+    _wrappings.undo()
 
 
 def identity() -> dict[str, Attribute]:
@@ -36,3 +47,10 @@ def identity() -> dict[str, Attribute]:
         if distributed is not None and distributed.is_available() and distributed.is_initialized():
             return {ranks.RANK: distributed.get_rank(), ranks.WORLD_SIZE: distributed.get_world_size()}
     return {}
+
+
+def _remember(made: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    result = made(*args, **kwargs)
+    with guard("remembering a DistributedDataParallel"):
+        EXCHANGE.know(instance)
+    return result
