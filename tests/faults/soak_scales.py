@@ -7,6 +7,7 @@ pipeline for weeks. What it leaves behind is seen between two alone.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import statistics
@@ -66,6 +67,7 @@ class Scales:
     def weigh(self, look: int) -> None:
         """Note what is in use while a pipeline rests between two looks."""
         gc.collect()
+        _trim()
         self.during.append(_weighed(look))
 
     def rest(self, look: int) -> None:
@@ -98,6 +100,16 @@ class Scales:
 
 def _added(course: Sequence[int], typical: Callable[[Sequence[int]], float]) -> float:
     return typical(course[-ROBUST:]) - typical(course[:ROBUST]) if course else 0.0
+
+
+def _trim() -> None:
+    """Have the C library give back what it keeps for later: each thread that comes and goes leaves it some of that.
+
+    What Python allocates is the same after 8,000 looks and after 20,000 (tracemalloc), while that grows for hours.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    if trim is not None:
+        trim(0)
 
 
 def _weighed(look: int) -> Weighing:
