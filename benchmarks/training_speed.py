@@ -10,7 +10,7 @@ Arms, taken in turn with the order changing from round to round:
 - nothing: the loop alone.
 - again: likewise. Its ratio to the first says what ratios are worth on this machine.
 - everything: `instrument()` with its defaults: integrations, steps, all sources, alerts judged; two scripted GPUs; the real
-  SDK, whose reader exports every second to nowhere; spans of the real SDK.
+  SDK, whose reader exports every second (``--export``) to nowhere; spans of the real SDK.
 - With ``--arms``, to see where it goes: sampling (no reader and no integrations), exporting (with the reader, without
   integrations), hooks (integrations, and no look at the machine), sdk (no instrumentation; a reader every second over as many
   observable instruments that yield a constant, which is what any other way to the same metrics would cost).
@@ -22,7 +22,8 @@ Scripted GPUs answer in Python, so they take more of the interpreter's lock than
 again, so one process does, and neither the memory's layout nor the moment at which a process began is in the ratio. A meter
 provider cannot give back its instruments, so each time there is a new one.
 
-    python benchmarks/training_speed.py [--rounds N] [--seconds N] [--arms NAME ...] [--least RATIO] [--json]
+    python benchmarks/training_speed.py [--rounds N] [--seconds N] [--export SECONDS] [--arms NAME ...]
+        [--least RATIO] [--json]
 
 Needs PyTorch: .venv-frameworks has it (`make test-frameworks`).
 """
@@ -68,6 +69,7 @@ class Nowhere(MetricExporter):
     """Takes metrics, and counts their points."""
 
     points = 0
+    every = 1.0  # seconds
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> MetricExportResult:  # noqa: ARG002
         """Let go of them."""
@@ -96,8 +98,8 @@ class SpansNowhere(SpanExporter):
 
 
 def reader() -> PeriodicExportingMetricReader:
-    """One that exports every second."""
-    return PeriodicExportingMetricReader(Nowhere(), export_interval_millis=1000)
+    """One that exports as often as is wanted."""
+    return PeriodicExportingMetricReader(Nowhere(), export_interval_millis=1000 * Nowhere.every)
 
 
 @contextmanager
@@ -239,10 +241,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=16, help="rounds (default 16)")
     parser.add_argument("--seconds", type=float, default=3.0, help="how long an arm of a round is timed (default 3)")
     parser.add_argument("--settling", type=float, default=SETTLING, help="seconds before that (default 1)")
+    parser.add_argument(
+        "--export", type=float, default=1.0, help="seconds between exports (default 1; the SDK's is 60)"
+    )
     parser.add_argument("--arms", nargs="*", default=["again", "everything"], choices=list(ARMS), help="beside nothing")
     parser.add_argument("--least", type=float, default=0.0, help="bound on the ratio of everything (default 0: none)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
+    Nowhere.every = arguments.export
     names = list(dict.fromkeys(["nothing", *arguments.arms]))
     # A driver waits for events without waking up a hundred times a second.
     vars(events)["_SLICE"] = 1.0
@@ -252,6 +258,7 @@ def main() -> int:
     found: dict[str, Any] = {
         "rounds": arguments.rounds,
         "seconds": arguments.seconds,
+        "export_s": arguments.export,
         "step_us": 1e6 / middle["nothing"],
         "points": Nowhere.points,
         "steps_a_second": middle,

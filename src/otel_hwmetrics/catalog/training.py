@@ -18,8 +18,8 @@ PHASE_NAME = "hwmetrics.training.phase"
 
 STEP_BUCKETS = tuple(2.0**power for power in range(-13, 13))
 """Seconds, from 0.12 ms to 68 minutes; also boundaries of exponential histograms, of whatever scale."""
-MOST_RECORDED = 200
-"""How many steps a second are recorded in the histogram. Each takes 2 to 4 µs, which the training may have to wait for."""
+MOST_RECORDED = 100
+"""How many steps a second are recorded in the histogram. Each takes the SDK 3 to 10 µs, which training may have to wait for."""
 
 STEPS = Metric(
     "hwmetrics.training.steps",
