@@ -39,6 +39,7 @@ SUBJECTS: Final[Mapping[str, ModuleType]] = {
     "Data set": catalog.dataset,
     "Frameworks": catalog.framework,
     "Training": catalog.training,
+    "Distributed training": catalog.distributed,
     "GPUs": catalog.gpu,
     "GPU activity": catalog.gpu_activity,
     "GPU links": catalog.gpu_links,

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from otel_hwmetrics.catalog import gpu_health, own
 from otel_hwmetrics.model import Metric
-from otel_hwmetrics.sources import dataset, jax, pressure, sensors, torch, training, tree
+from otel_hwmetrics.sources import dataset, exchange, jax, pressure, sensors, torch, training, tree
 from otel_hwmetrics.sources.base import Reader
 from otel_hwmetrics.sources.container import cpu as container_cpu
 from otel_hwmetrics.sources.container import io as container_io
@@ -44,6 +44,7 @@ TABLES: Final[tuple[tuple[str, Table], ...]] = (
     ("dataset", (*dataset.INFO_READERS, *dataset.NFS_READERS)),
     ("training", training.READERS),
     ("torch", torch.READERS),
+    ("torch", (exchange.READER,)),
     ("jax", jax.READERS),
     ("nvidia", FIELDS),
     ("nvidia", nvidia.READERS),

@@ -3,10 +3,9 @@
 
 What is what:
 
-- The step of an optimizer ends a step of training. Of several optimizers (a GAN's, one for each group of parameters) it is
-  the first that steps in a pass of the loader, so that a round of them counts once; another one takes over where that is
-  gone, or rests for `RESTS` steps of the other. Batches whose gradients are accumulated are one step. Where `GradScaler`
-  leaves a step out because gradients are not finite, there is none: its time is part of the next one's.
+- The step of an optimizer ends a step of training; of several optimizers see `optimizers`. Batches whose gradients are
+  accumulated are one step. Where `GradScaler` leaves a step out because gradients are not finite, there is none: its time
+  is part of the next one's.
 - A pass of a loader with a step in it is an epoch: of nested ones the outermost, and of several at the same time that of
   the loader whose passes were epochs before. A loader that never ends is one epoch.
 - A loader that is asked for batches while gradients are disabled is an evaluation's, for as long as it is asked in a row: a
@@ -18,10 +17,8 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final
 
 from opentelemetry import context, trace
 from opentelemetry.context import Context
@@ -31,14 +28,12 @@ from opentelemetry.util.types import AttributeValue
 from otel_hwmetrics.integrations import run
 from otel_hwmetrics.integrations.gpu_time import GpuTime
 from otel_hwmetrics.integrations.torch import spans
+from otel_hwmetrics.integrations.torch.optimizers import Optimizers
 from otel_hwmetrics.integrations.torch.passes import Known, Pass
 from otel_hwmetrics.stepclock import CLOCK, EVALUATION
 from otel_hwmetrics.stepclock.hand import NEVER
 
 _now = time.monotonic
-
-RESTS: Final = 100
-"""Steps of another optimizer, with none of the clock's own between them, after which the other one takes over."""
 
 
 class Course:
@@ -74,10 +69,7 @@ class Course:
         self._gone: deque[Pass] = deque()  # whose iterators are
         self._evaluates: Pass | None = None  # the one for which steps stand still
         self._idle, self._training, self._of_epochs = Known(), Known(), Known()  # loaders
-        self._optimizer: Callable[[], Any] = _nobody
-        self._other: Callable[[], Any] = _nobody
-        self._others = 0
-        self._afresh = False  # whoever steps first is the clock's
+        self._optimizers = Optimizers()
         self._steps = self._epochs = 0
         self._stepped_at = 0
         self._root: Span | None = None
@@ -121,7 +113,7 @@ class Course:
     def goes_on(self, optimizer: object) -> bool:
         """A step of the epoch has ended, and all is as it was at the one before; False for any other, see `step`."""
         of = self._epoch
-        if of is None or optimizer is not self._optimizer() or self._special or self._gone or self._evaluates:
+        if of is None or self._special or self._gone or self._evaluates or optimizer is not self._optimizers.present():
             return False
         hand = self._hand
         if CLOCK.is_called_back or hand.began == NEVER:
@@ -133,7 +125,6 @@ class Course:
                 hand.lap(at)
         of.steps += 1
         self._steps += 1
-        self._others = 0
         return True
 
     def comes(self, of: Pass) -> None:
@@ -181,9 +172,8 @@ class Course:
 
     def step(self, optimizer: object) -> None:
         """An optimizer has stepped."""
-        if (self._afresh or optimizer is not self._optimizer()) and not self._takes_over(optimizer):
+        if not self._optimizers.ends_a_step(optimizer, self._steps):
             return
-        self._others = 0
         if self._gone:
             self._see_off()
         if self._evaluates is not None:
@@ -244,7 +234,7 @@ class Course:
         of.records = not self._is_grad_enabled()
         of.evaluates = of.records or of.loader in self._idle
         if not of.evaluates and all(each.evaluates for each in self._passes):
-            self._afresh = True
+            self._optimizers.afresh = True
         self._passes.append(of)
 
     def _evaluate(self, of: Pass) -> None:
@@ -317,19 +307,6 @@ class Course:
             of = self._gone.popleft()
             self._over(of, of.ended)
 
-    def _takes_over(self, optimizer: object) -> bool:
-        """Whether the clock goes by this optimizer, which is not known to be the one."""
-        present = self._optimizer()
-        if not self._afresh and present is not None:
-            if self._other() is not optimizer:
-                self._other, self._others = weakref.ref(optimizer), 0
-            self._others += 1
-            if self._others <= RESTS:
-                return False
-        self._afresh = False
-        self._optimizer = weakref.ref(optimizer)
-        return True
-
     def _first_step(self) -> None:
         """This thread trains: what it was seen to wait for until now was training's."""
         self._trains = True
@@ -399,10 +376,6 @@ class Course:
         if self._step is not None:
             spans.end(self._step)
             self._step = None
-
-
-def _nobody() -> None:
-    """No optimizer."""
 
 
 def _result(of: Pass) -> dict[str, AttributeValue]:
