@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """One flat name for one series, for loggers that know names and numbers alone.
 
-The name is the metric's, then a part for its device and one for the value of each further attribute, in the order of the
-metric's row: ``hw.gpu.utilization/gpu_0/general``, ``system.memory.usage/used``, ``process.cpu.utilization/user``. It
-follows from the series alone, so it is the same in every snapshot and in every run.
+The name is the metric's and, behind a ``/``, a part for its device and one for the value of each further attribute, in the
+order of the metric's row: ``hw.gpu.utilization/gpu_0.general``, ``system.memory.usage/used``, ``system.uptime``. It follows
+from the series alone, so it is the same in every snapshot and in every run.
 
 - **Devices.** A GPU is ``gpu_`` and the number by which the driver's tools call it, a MIG instance ``gpu_0_mig_1_0``; an
   allocator ``cuda_`` and CUDA's ordinal; any other device goes by its ``hw.name``, else by its ``hw.id``. What is further
   known of a device (model, vendor, driver, UUID) is left out.
 - **Missing attributes.** A value is told with its key, ``key--value``, where one before it in the row is missing.
-- **Characters.** Letters, digits, ``.``, ``_`` and ``-`` stay. A value with anything else, or of more than 64 characters,
-  has ``_`` in its place and ends in ``--`` and eight digits of its SHA-256, so that two values never have one name: a file
+- **Characters.** Letters, digits, ``_`` and ``-`` stay. A value with anything else, or of more than 64 characters, has
+  ``_`` in its place and ends in ``--`` and eight digits of its SHA-256, so that two values never have one name: a file
   system at ``/data`` is ``data--bd47413b``. Likewise a name of more than 250 characters.
 
 So names are of letters, digits and ``._-/``, which MLflow, W&B and TensorBoard take as they are, and each of them groups by
-what is before the first ``/``.
+what is before the ``/``. There is one at most, since MLflow may keep what is before another in a file of that name.
 """
 
 from __future__ import annotations
@@ -46,15 +46,16 @@ LONGEST: Final = 64
 LONGEST_NAME: Final = 250
 """What MLflow takes (mlflow.utils.validation.MAX_ENTITY_KEY_LENGTH)."""
 
-_CLEAN: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
-_ANYTHING_ELSE: Final = re.compile(r"[^A-Za-z0-9_.-]+")
+_CLEAN: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
+_ANYTHING_ELSE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _MIG: Final = re.compile(r"MIG (\d+(?:/\d+)*)")
 
 
 @lru_cache(maxsize=8192)
 def flat_name(series: Series) -> str:
     """The name of a series. From any thread."""
-    name = "/".join((series.metric.name, *_parts(series)))
+    parts = ".".join(_parts(series))
+    name = f"{series.metric.name}/{parts}" if parts else series.metric.name
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 10]}--{_digest(name)}"
 
 
@@ -98,7 +99,7 @@ def _legal(text: str) -> str:
     """The text itself where nothing is wrong with it."""
     if len(text) <= LONGEST and "--" not in text and _CLEAN.fullmatch(text):
         return text
-    kept = _ANYTHING_ELSE.sub("_", text).strip("._-")[:LONGEST]
+    kept = _ANYTHING_ELSE.sub("_", text).strip("_-")[:LONGEST]
     return f"{kept}--{_digest(text)}"
 
 

@@ -312,7 +312,7 @@ class Snapshot:
         """Every reading by a flat name, for loggers: ``self.log_dict``, W&B, MLflow, TensorBoard.
 
         Values are in the units of the catalog (SI). A series has the same name in every snapshot, made of the metric's name
-        and its attribute values (`otel_hwmetrics.flat` has the rule): ``hw.temperature/gpu_0/gpu``,
+        and its attribute values (`otel_hwmetrics.flat` has the rule): ``hw.temperature/gpu_0.gpu``,
         ``system.memory.usage/used``. Names have letters, digits and ``._-/`` alone, and no two series share one.
 
         Returns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import queue
 import re
+import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -74,6 +75,14 @@ class Tiny(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
+def looked_at(_: int) -> None:
+    """Wait until the machine was looked at."""
+    end = time.monotonic() + 60
+    while hw.snapshot() is None:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def fit(module: pl.LightningModule, batches: int, *callbacks: Any, epochs: int = 1) -> Any:
     """Train on so many batches."""
     trainer = pl.Trainer(max_epochs=epochs, accelerator="cpu", callbacks=list(callbacks), **QUIET)
@@ -128,10 +137,9 @@ def test_by_itself_it_is_all_that_is_needed(tmp_path: Path, capsys: pytest.Captu
     real = hw.instrument
     seen: list[bool] = []
 
-    def act(_: int) -> None:
+    def act(index: int) -> None:
+        looked_at(index)
         seen.append(TRACKER.on)
-        while hw.snapshot() is None:
-            pass
         if len(seen) == 3:
             raise ValueError("no more")
 
@@ -155,6 +163,6 @@ def test_a_disk_without_room_does_not_stop_the_training(tmp_path: Path, caplog: 
     """A folder that is a file, say."""
     (tmp_path / "logs").write_text("in the way")
     with hw.instrument(sources=("system",), flight_recorder=0):
-        trainer = fit(Tiny(), 2, ResourceMonitorCallback(timeseries_path=str(tmp_path / "logs")))
+        trainer = fit(Tiny(looked_at), 2, ResourceMonitorCallback(timeseries_path=str(tmp_path / "logs")))
     assert trainer.global_step == 2
     assert [record.getMessage() for record in caplog.records if "No more time series" in record.getMessage()]

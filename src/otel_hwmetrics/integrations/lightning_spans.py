@@ -16,6 +16,7 @@ from otel_hwmetrics.integrations.run import EPOCH, STEP, Run
 from otel_hwmetrics.integrations.telling import Teller, heard
 from otel_hwmetrics.stepclock import CLOCK
 
+_ENDING: Final = guard("hearing the end of a batch of lightning")  # made once: each batch has it
 SANITY_CHECK: Final = "hwmetrics.training.sanity_check"
 """Whether a validation is the short one before training begins."""
 
@@ -40,13 +41,14 @@ class HardwareMetricsCallback(Teller, Numbered):
     def __init__(self, step_spans: int = 0) -> None:
         super().__init__(step_spans)
         self._one_of_several = False  # another one tells the same Trainer
+        self._in_epoch = False
         self._stepped = 0
         self._samples = 0  # of the batches of the present step
 
     @property
     def tells(self) -> bool:
         """Whether it tells anything."""
-        return self.is_wanted and not self._one_of_several
+        return not self._one_of_several and super().tells
 
     @property
     def is_wanted(self) -> bool:
@@ -55,7 +57,7 @@ class HardwareMetricsCallback(Teller, Numbered):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, in this process or another, begins with nothing open."""
-        return {**super().__getstate__(), "run": Run(self.framework.name)}
+        return {**super().__getstate__(), "run": Run(self.framework.name), "_in_epoch": False}
 
     def setup(self, trainer: Any, _module: Any, stage: str) -> None:
         """A run begins: fit, validate, test or predict."""
@@ -73,6 +75,7 @@ class HardwareMetricsCallback(Teller, Numbered):
 
     def finish(self, error: BaseException | None = None) -> None:
         """All is over, by an exception or without."""
+        self._in_epoch = False
         lightning_around.end(self)
         super().finish(error)
 
@@ -85,33 +88,48 @@ class HardwareMetricsCallback(Teller, Numbered):
         self.finish(exception)
 
     @heard
+    def on_train_start(self, trainer: Any, _module: Any) -> None:
+        """Training begins, from the start or from a checkpoint."""
+        self._stepped, self._samples = trainer.global_step, 0
+
+    @heard
     def on_train_epoch_start(self, trainer: Any, _module: Any) -> None:
         """An epoch begins."""
         self.run.end("epoch")
         self.run.begin("epoch", {EPOCH: trainer.current_epoch})
+        self._in_epoch = True
 
     @heard
     def on_train_end(self, _trainer: Any, _module: Any) -> None:
         """Training is over; what follows within the run is no part of an epoch."""
         self.run.end("epoch")
+        self._in_epoch = False
 
-    @heard
     def on_train_batch_start(self, trainer: Any, _module: Any, _batch: Any, _batch_idx: int) -> None:
         """A batch is there."""
-        if not self.run.is_in("epoch"):  # resumed in the middle of one, whose start is told to nobody
-            self.run.begin("epoch", {EPOCH: trainer.current_epoch})
-        step = self._stepped = trainer.global_step
-        if self.step_spans and step % self.step_spans == 0 and not self.run.is_in("step"):
-            self.run.begin("step", {STEP: step})
+        if self.step_spans or not self._in_epoch:
+            self._begin_batch(trainer)
 
     @heard
+    def _begin_batch(self, trainer: Any) -> None:
+        if not self._in_epoch:  # resumed in the middle of one, whose start is told to nobody
+            self.on_train_epoch_start(trainer, None)
+        if self.step_spans and self._stepped % self.step_spans == 0 and not self.run.is_in("step"):
+            self.run.begin("step", {STEP: self._stepped})
+
     def on_train_batch_end(self, trainer: Any, module: Any, _outputs: Any, batch: Any, _batch_idx: int) -> None:
         """A batch was gone through."""
-        self._samples += samples_of(batch)
-        if trainer.global_step != self._stepped or not module.automatic_optimization:
-            self.run.end("step")
-            CLOCK.step(self._samples or None)
-            self._samples = 0
+        with _ENDING:
+            if not self._in_epoch or not self.tells:
+                self.finish()
+                return
+            self._samples += samples_of(batch)
+            before, self._stepped = self._stepped, trainer.global_step
+            if self._stepped != before or not module.automatic_optimization:
+                if self.step_spans:
+                    self.run.end("step")
+                CLOCK.step(self._samples or None)
+                self._samples = 0
 
     @heard
     def on_validation_start(self, trainer: Any, _module: Any) -> None:
