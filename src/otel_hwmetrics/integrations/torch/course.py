@@ -115,6 +115,7 @@ class Course:
         of = self._epoch
         if of is None or self._special or self._gone or self._evaluates or optimizer is not self._optimizers.present():
             return False
+        self._asking = False  # a Ctrl-C may have come in between
         hand = self._hand
         if CLOCK.is_called_back or hand.began == NEVER:
             CLOCK.step_seen()
@@ -172,6 +173,7 @@ class Course:
 
     def step(self, optimizer: object) -> None:
         """An optimizer has stepped."""
+        self._asking = False
         if not self._optimizers.ends_a_step(optimizer, self._steps):
             return
         if self._gone:
@@ -184,7 +186,7 @@ class Course:
         at = time.time_ns()
         of = self._epoch or self._open_epoch(at)
         if of is not None:
-            of.stepped()
+            of.steps += 1
             self._special = of.steps <= 1 or of.ended is not None or bool(self._step_spans) or self._gpu is not None
         self._mark_the_step(at)
         self._steps += 1

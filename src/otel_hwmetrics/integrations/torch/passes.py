@@ -32,6 +32,22 @@ def _places(frame: FrameType | None) -> frozenset[Place]:
     return frozenset(found)
 
 
+LOOKS_AHEAD: Final = "accelerate.data_loader"
+"""Asks for a batch before it hands on the one before:
+https://github.com/huggingface/accelerate/blob/main/src/accelerate/data_loader.py."""
+
+
+def _is_asked_by(module: str) -> bool:
+    """Whether a function of that module is among the nearest that are being executed."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - documented, where there are frames at all
+    for _ in range(8):
+        if frame is not None:
+            if frame.f_globals.get("__name__") == module:
+                return True
+            frame = frame.f_back
+    return False
+
+
 class Known:
     """A set of objects that are held weakly and told apart by what they are, not by what they are equal to."""
 
@@ -73,13 +89,25 @@ class Pass:
         interrupted: Whether there was training between two requests of an evaluation.
         records: Whether its evaluation gets a span.
         span: Its epoch's, or evaluation's.
-        first: How many batches had been asked for at the first step.
-        second: Likewise at the second.
+        looks_ahead: Whether a batch is asked for before the step of the one before, so that one more step is to come when
+            there is nothing more.
     """
 
     __slots__ = (
-        *("__weakref__", "_iterator", "_loader", "asked", "batches", "began", "context", "ended", "evaluates", "first"),
-        *("given", "in_a_row", "interrupted", "job", "key", "left", "records", "second", "span", "steps", "waited"),
+        *("__weakref__", "_iterator", "_loader", "asked", "batches", "began", "context", "ended", "evaluates"),
+        *(
+            "given",
+            "in_a_row",
+            "interrupted",
+            "job",
+            "key",
+            "left",
+            "looks_ahead",
+            "records",
+            "span",
+            "steps",
+            "waited",
+        ),
     )
 
     def __init__(self, loader: object | None, iterator: object, began: int, gone: Callable[[Pass], object]) -> None:
@@ -100,10 +128,10 @@ class Pass:
         self.ended: int | None = None
         self.context = context.get_current()
         self.job = spans.of_the_job()
-        self.batches = self.steps = self.in_a_row = self.first = self.second = 0
+        self.batches = self.steps = self.in_a_row = 0
         self.asked = 0.0
         self.waited = (self.given - began) / 1e9
-        self.evaluates = self.interrupted = self.records = False
+        self.evaluates = self.interrupted = self.records = self.looks_ahead = False
         self.span: Span | None = None
         self.left: frozenset[Place] = frozenset()
 
@@ -111,14 +139,6 @@ class Pass:
     def loader(self) -> object | None:
         """Whose pass it is; None where that is not known, or is gone."""
         return None if self._loader is None else self._loader()
-
-    @property
-    def looks_ahead(self) -> bool:
-        """Whether a batch is asked for before the step of the one before, as Accelerate does, so that a step is to come.
-
-        Then the first step comes one request later than another one does after its predecessor.
-        """
-        return self.second > 0 and self.first == self.second - self.first + 1
 
     def was_left_by(self, error: BaseException) -> bool:
         """Whether that exception went through where its iterator was let go of; then the pass did not end by itself.
@@ -134,16 +154,9 @@ class Pass:
 
     def enters(self) -> None:
         """The first batch is asked for. An iterator that was made long before that is asked for has not begun with it."""
+        self.looks_ahead = _is_asked_by(LOOKS_AHEAD)
         at = time.time_ns()
         if at - self.given > _AT_ONCE:
             self.began, self.waited = at, 0.0
             self.context = context.get_current()
             self.job = spans.of_the_job()
-
-    def stepped(self) -> None:
-        """An optimizer has stepped."""
-        self.steps += 1
-        if self.steps == 1:
-            self.first = self.batches
-        elif self.steps == 2:  # noqa: PLR2004 - the next one
-            self.second = self.batches
