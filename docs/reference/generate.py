@@ -87,7 +87,8 @@ what began. The others are in the log, and counted on the span as `{own.ALERT_EV
 those of the device.
 
 The log event is an error (`ERROR`) for a critical alert, a warning (`WARN`) for a warning, and `INFO` for the others and for \
-the end of any; its severity text is the alert's own. The line of Python's logging has `CRITICAL`, `WARNING` and `INFO`."""
+the end of any; its severity text is the alert's own. The line of Python's logging has `CRITICAL`, `WARNING` and `INFO`. \
+`{own.ALERT_STACKS_EVENT}` is a log event alone: where workers stood, some seconds after such an alert ([more](../how-to/stalls.md))."""
 
 EVENT_ATTRIBUTES: Final = (
     (own.ALERT_RULE, "the alert"),
@@ -104,6 +105,11 @@ EVENT_ATTRIBUTES: Final = (
     (f"{own.ALERT_EVIDENCE}.*", "what else tells why; what each rule has is told with the [rules](alerts.md)"),
     (own.ALERT_FLIGHT, "where the flight recording is, of a critical alert"),
     (own.ALERT_PROFILE, "where the profile of the next steps will be, with the option `profile_on_alert`"),
+    (
+        own.CODE_STACKTRACE,
+        "where the job's threads stood, of stalled training and of an idle GPU ([more](../how-to/stalls.md)); on a span the "
+        "first 4 KiB",
+    ),
 )
 
 ABOUT_SUMMARY: Final = f"""\
