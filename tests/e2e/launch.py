@@ -64,7 +64,7 @@ def instrumented(*command: str, endpoint: str, protocol: str, **options: str) ->
         env=environment | options,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
