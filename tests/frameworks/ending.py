@@ -6,6 +6,7 @@ PyTorch is loaded once: the processes are forked from one that does nothing else
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -107,6 +108,8 @@ def load() -> None:
     weight = torch.nn.Parameter(torch.zeros(1))
     weight.grad = torch.zeros(1)
     torch.optim.SGD([weight], lr=0.1).step()
+    gc.collect()
+    gc.freeze()  # else each process goes through all of PyTorch at its end, which takes seconds
 
 
 def main() -> None:

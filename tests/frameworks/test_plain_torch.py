@@ -475,6 +475,37 @@ def test_some_steps_get_spans(told: Told, job: Job) -> None:
         assert parent.start_time <= span.start_time < span.end_time <= parent.end_time  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("options", [{"step_gpu_time": True}])
+def test_steps_are_timed_on_the_gpu_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, told: Told, job: Job
+) -> None:
+    """From the first batch of a step, which may have several, to its end; not in an evaluation."""
+    heard: list[str] = []
+
+    class Timer:
+        """In place of one that needs a GPU."""
+
+        def __init__(self, module: object) -> None:
+            assert module is torch
+
+        def begin(self) -> None:
+            heard.append("begin")
+
+        def end(self) -> None:
+            heard.append("end")
+
+    monkeypatch.setattr("otel_hwmetrics.integrations.torch.watch.GpuTime", Timer)
+    for number, batch in enumerate(batches(6)):
+        heard.append("batch")
+        if number % 2:
+            job.step(batch)
+    with torch.no_grad():
+        list(batches(2))
+    # Which batch is the first step's is known only with that step.
+    assert heard == ["batch", "batch", "end", *("begin", "batch", "batch", "end") * 2]
+    assert steps() == 3
+
+
 class Slow(TensorDataset):
     """Takes a known time for each sample."""
 

@@ -164,8 +164,8 @@ class Course:
 
     def exhausts(self, of: Pass) -> None:
         """There was nothing more to come."""
-        self.comes(of)
         of.ended = time.time_ns()
+        self.comes(of)
         if of is self._epoch and of.looks_ahead:
             self._special = True
             return  # its last step is still to come
@@ -224,7 +224,9 @@ class Course:
         if of.asked:
             of.waited += _now() - of.asked
             of.asked = 0.0
-        elif self._gpu is not None and self._trains and not self._gpu_times and of is not self._evaluates:
+        elif self._gpu is None or not self._trains or self._gpu_times:
+            return
+        elif of is not self._evaluates and of.ended is None:
             self._gpu_times = True
             self._gpu.begin()
 
@@ -286,6 +288,7 @@ class Course:
             self._resume()
         if of is self._epoch:
             self._epoch = None
+            self._gpu_times = False
             self._epoch_over = time.time_ns() if at is None else at
             if self._step is not None:
                 spans.end(self._step, at=at)
