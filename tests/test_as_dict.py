@@ -110,6 +110,17 @@ def test_what_was_not_read_is_not_there() -> None:
     assert snapshot().as_dict() == {}
 
 
+def test_a_value_that_looks_like_anothers_name_is_not_taken_for_it() -> None:
+    """What stands for a value with other characters is no value's own name; nor is one that the row does not know another's."""
+    states = ("/data", "data", "data--bd47413b")
+    memory = [Series(system.MEMORY_USAGE, {system.MEMORY_STATE: state}) for state in states]
+    names = list(snapshot(*memory).as_dict())
+    assert names[:2] == ["system.memory.usage/data--bd47413b", "system.memory.usage/data"]
+    assert len(set(names)) == 3
+    assert not re.search(r"data--bd47413b--[0-9a-f]{8}--", names[2])
+    assert list(snapshot(Series(system.UPTIME, {"since": "boot"})).as_dict()) == ["system.uptime/since--boot"]
+
+
 def test_two_devices_of_one_number_have_a_name_each() -> None:
     """A machine with GPUs of two vendors loses none of them."""
     other = GPU | {gpu.HW_ID: "0000:03:00.0", gpu.HW_VENDOR: "amd"}
