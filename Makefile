@@ -63,11 +63,12 @@ forks: $(VENV)/.has-test ## Fork 10,000 times under load, and see that no child 
 soak-faults: $(VENV)/.has-test ## Look 200,000 times while everything fails, with all sources; takes half an hour.
 	OTEL_PYTHON_HWMETRICS_LOUD=0 PYTHONPATH=tests $(BIN)/python -m faults.soak --everything $(ARGS)
 
-bench: $(VENV)/.has-bench ## Measure what a sample, a span, a step and a child process cost.
+bench: $(VENV)/.has-bench $(VENV)-frameworks/.has-frameworks ## Measure what a sample, a span, a step, a child process and a training cost.
 	$(BIN)/python benchmarks/sample_cost.py $(ARGS)
 	$(BIN)/python benchmarks/span_cost.py
 	$(BIN)/python benchmarks/step_cost.py
 	$(BIN)/python benchmarks/child_cost.py
+	$(VENV)-frameworks/bin/python benchmarks/training_speed.py
 
 clean: ## Remove the environment and everything that was built or measured.
 	rm -rf $(VENV) $(VENV)-oldest $(VENV)-frameworks dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

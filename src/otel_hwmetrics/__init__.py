@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from otel_hwmetrics.sinks.hooks import off_alert, on_alert
     from otel_hwmetrics.sinks.tracker import training_span, watch
     from otel_hwmetrics.sources.base import SourceUnavailable
-    from otel_hwmetrics.stepclock import phase, step, steps
+    from otel_hwmetrics.stepclock import phase, step, steps, waiting_for_data
 
 __version__ = "0.1.0"
 
@@ -51,6 +51,7 @@ __all__ = [
     "steps",
     "training_span",
     "uninstrument",
+    "waiting_for_data",
     "watch",
 ]
 
@@ -70,6 +71,7 @@ _HOMES = {
     "steps": "stepclock",
     "training_span": "sinks.tracker",
     "uninstrument": "instrumentor",
+    "waiting_for_data": "stepclock",
     "watch": "sinks.tracker",
 }
 

@@ -14,9 +14,10 @@ from otel_hwmetrics.alerts.rule import Rule, Severity, Side
 from otel_hwmetrics.alerts.settings import LAST, refused_amount
 from otel_hwmetrics.catalog import METRICS, own
 from otel_hwmetrics.config import FAMILIES, OPTIONS, RuleSettings
-from otel_hwmetrics.model import Metric
+from otel_hwmetrics.model import Kind, Metric
 
-_METRICS = {metric.name: metric for metric in METRICS}
+_METRICS = {metric.name: metric for metric in METRICS if metric.kind is not Kind.HISTOGRAM}
+"""Those that have a reading at each look; what a histogram is made of is read otherwise, too."""
 _OF_ALERTS = {metric.name for metric in (own.ALERT_ACTIVE, own.ALERT_TRANSITIONS, own.ALERT_TIME)}
 _OF_THE_JOB = ("process.", "container.", "hwmetrics.tree.", "hwmetrics.training.")
 """How metrics begin that are of the job, and not of the host or a device."""
