@@ -765,8 +765,9 @@ def test_an_engine_of_the_package_s_rules_judges_a_snapshot_of_everything() -> N
 
 @pytest.mark.parametrize("aggregate", [None, *Aggregate])
 def test_every_metric_makes_a_rule_or_a_mistake(aggregate: Aggregate | None) -> None:
-    """And what is made of it can be judged, and told to people."""
+    """And what is made of it can be judged, and told to people; a histogram, of which no look tells a value, makes none."""
     metrics = [metric for metric in METRICS if not metric.name.startswith("hwmetrics.alert.")]
+    histograms = [metric for metric in metrics if metric.kind is Kind.HISTOGRAM]
     said = {f"r{number}": {"metric": metric.name, "above": 0} for number, metric in enumerate(metrics)}
     if aggregate is not None:
         said = {name: each | {"aggregate": aggregate.value, "over": "1m"} for name, each in said.items()}
@@ -776,10 +777,10 @@ def test_every_metric_makes_a_rule_or_a_mistake(aggregate: Aggregate | None) -> 
     assert own
     assert len(judged(tuple(own))) >= len(own)
     if aggregate is None:
-        assert errors == []
+        assert len(errors) == len(histograms)
     elif aggregate is not Aggregate.RATE:
         counters = sum(metric.kind is Kind.COUNTER for metric in metrics)
-        assert len(own) == (counters if aggregate.of_counters else len(metrics) - counters)
+        assert len(own) == (counters if aggregate.of_counters else len(metrics) - len(histograms) - counters)
 
 
 @pytest.mark.parametrize(
