@@ -414,6 +414,7 @@ def test_both_packages_take_the_same_class(tmp_path: Path) -> None:
     with told_by(integration) as told:
         for each in (package, pl):
             trained = trainer(tmp_path, each, max_epochs=1, callbacks=[before, HardwareMetricsCallback()])
+            assert [callback.automatic for callback in ours(trained)] == [False, False, True]
             trained.fit(tiny(each), loader(2))
             trained.save_checkpoint(str(tmp_path / "last.ckpt"))
     assert told.paths == ["fit", "fit/epoch 0", "checkpoint"] * 2
