@@ -543,8 +543,9 @@ def test_a_thread_that_only_loads_ahead_does_not_train(told: Told, job: Job) -> 
     queue: list[Any] = []
 
     def load() -> None:
-        for _ in range(2):
-            queue.extend(batches(4))
+        with torch.no_grad():
+            for _ in range(2):
+                queue.extend(batches(4))
 
     for _ in range(2):
         thread = threading.Thread(target=load)
