@@ -28,7 +28,7 @@ for _ in range(2):
         optimizer.zero_grad()
         model(batch).sum().backward()
         optimizer.step()
-        time.sleep(0.05)
+        time.sleep(0.1)  # long enough for PyTorch to be asked what it has measured
 dist.destroy_process_group()
 """
 
