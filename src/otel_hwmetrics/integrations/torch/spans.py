@@ -19,6 +19,7 @@ import otel_hwmetrics as hw
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.catalog import SCHEMA_URL
 from otel_hwmetrics.integrations.run import FRAMEWORK
+from otel_hwmetrics.sinks.ids import by_chance
 from otel_hwmetrics.sinks.matching import Matcher, phase_of
 from otel_hwmetrics.sinks.tracker import TRACKER
 from otel_hwmetrics.stepclock import EVALUATION
@@ -46,7 +47,7 @@ def start(
         began: Since when, in nanoseconds of the epoch.
         attributes: More than who tells it.
     """
-    tracer = trace.get_tracer("otel_hwmetrics", hw.__version__, TRACKER.provider, SCHEMA_URL)
+    tracer = by_chance(trace.get_tracer("otel_hwmetrics", hw.__version__, TRACKER.provider, SCHEMA_URL))
     told = {FRAMEWORK: "torch", **(attributes or {})}
     span = tracer.start_span(name, context=parent, attributes=told, start_time=began)
     _ours.add(span.get_span_context().span_id)
