@@ -107,8 +107,7 @@ EVENT_ATTRIBUTES: Final = (
     (own.ALERT_PROFILE, "where the profile of the next steps will be, with the option `profile_on_alert`"),
     (
         own.CODE_STACKTRACE,
-        "where the job's threads stood, of stalled training and of an idle GPU ([more](../how-to/stalls.md)); on a span the "
-        "first 4 KiB",
+        "where threads stood, of stalled training and of an idle GPU ([more](../how-to/stalls.md)); on a span the first 4 KiB",
     ),
 )
 
