@@ -173,9 +173,9 @@ class Judging:
         alert = Alert(transition, span)
         with guard("telling what an alert is of"):
             alert = Alert(transition, span, event_attributes(transition))
-        with guard("telling where the job's threads stand"):
-            alert = self._stacks.attached(alert)
         tells = self._tells(transition.rule.name, transition.subject)
+        with guard("telling where the job's threads stand"):
+            alert = self._stacks.attached(alert, tells=tells)
         if tells:
             with guard("promising files"):
                 alert = replace(alert, attributes={**alert.attributes, **self._files_of(alert)})

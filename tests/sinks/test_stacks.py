@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import logging
+import os
 import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,10 +28,12 @@ from otel_hwmetrics.alerts.builtin import RULES as BUILTIN
 from otel_hwmetrics.alerts.rule import State
 from otel_hwmetrics.sinks import stacks as module
 from otel_hwmetrics.sinks.base import Alert
+from otel_hwmetrics.sinks.frames import without_collection
 from otel_hwmetrics.sinks.lines import LOGGER, LineSink
 from otel_hwmetrics.sinks.logs import LogSink
 from otel_hwmetrics.sinks.spans import SpanSink
-from otel_hwmetrics.sinks.stacks import AN_HOUR, MOST, ON_A_SPAN, RULES, Stacks, place_in, shortened, taken, told
+from otel_hwmetrics.sinks.stacks import AN_HOUR, MOST, ON_A_SPAN, RULES, SHARED, Stacks, shortened, told
+from otel_hwmetrics.sinks.stacks import taken as taken_of
 from otel_hwmetrics.sinks.tracker import SpanTracker
 from otel_hwmetrics.testing import FakeGpu, ManualClock
 from worlds import World
@@ -49,6 +55,20 @@ class Crowd:
         self._hanging.release()
         self._over.wait()
         del kept
+
+    def below(self, *calls: Callable[[Callable[[], object]], object]) -> threading.Thread:
+        """A thread that hangs in Python's own library, below calls of these functions, the outermost first."""
+        inner: Callable[[], object] = self._over.wait
+        for call in reversed(calls):
+            inner = functools.partial(call, inner)
+        thread = threading.Thread(target=inner, name="trainer", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        deadline = time.monotonic() + 20
+        while " in wait\n" not in (text := taken(thread).replace("Condition.", "")) or "[training]" not in text:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return thread
 
     def dive(self, depth: int) -> None:
         """Hang so many calls further in."""
@@ -102,6 +122,11 @@ def test_the_training_s_thread_comes_first_and_says_where_it_hangs(crowd: Crowd)
     assert first[-1].endswith(f"in {named('Thread.run')}")
 
 
+def taken(training: threading.Thread) -> str:
+    """The text alone."""
+    return taken_of(training).text
+
+
 def named(function: str) -> str:
     """What a method is called: before 3.11 Python does not know of its class."""
     return function if sys.version_info >= (3, 11) else function.rpartition(".")[2]
@@ -130,9 +155,8 @@ def test_neither_variables_nor_source_are_told(crowd: Crowd) -> None:
 
 def test_names_are_redacted(crowd: Crowd) -> None:
     """A thread may be called anything, and a file may have been compiled under any name."""
-    scope: dict[str, Callable[[Callable[[], object]], object]] = {}
-    exec(compile("def f(g): g()", "/data/ghp_0123456789abcdefABCDEF/a\nb.py", "exec"), scope)  # noqa: S102 - a name for it
-    text = taken(crowd.add("fetch token=abcdef123", lambda: scope["f"](crowd.hang)))
+    call = compiled("/data/ghp_0123456789abcdefABCDEF/a\nb.py")
+    text = taken(crowd.add("fetch token=abcdef123", lambda: call(crowd.hang)))
     assert heads(text)[0] == "Thread fetch token=[redacted] [training] (most recent call first):"
     assert '  File "/data/[redacted]/a?b.py", line 1 in f' in blocks(text)[0]
 
@@ -224,19 +248,42 @@ def test_the_option_switches_them_off(crowd: Crowd) -> None:
     assert off.attached(firing()).stacks == off.now() == ""
 
 
-def test_they_are_taken_a_few_times_an_hour(crowd: Crowd) -> None:
-    """Once for all alerts of one look: eight GPUs that idle are one hang."""
+@pytest.mark.parametrize("name", sorted(RULES))
+@pytest.mark.parametrize("tells", [True, False])
+def test_they_are_taken_a_few_times_an_hour(crowd: Crowd, name: str, *, tells: bool) -> None:
+    """For each rule; and what another process tells of takes nothing from what is told of here."""
     clock, training = ManualClock(), crowd.add("trainer")
     stacks = Stacks(lambda: training, monotonic=clock.monotonic)
-    for number in range(AN_HOUR):
-        clock.advance(60)
-        idle = [stacks.attached(firing("gpu_idle", number + 1)).stacks for _ in range(8)]
-        assert idle == [idle[0]] * 8
-        assert idle[0]
-    assert stacks.attached(firing(at=98)).stacks == ""
+
+    def text(name: str, *, tells: bool) -> str:
+        clock.advance(SHARED + 1)
+        return stacks.attached(firing(name), tells=tells).stacks
+
+    assert all(text(name, tells=tells) for _ in range(AN_HOUR))
+    assert text(name, tells=tells) == ""
     assert stacks.now()
+    for other in RULES:
+        for told_here in (True, False):
+            assert bool(text(other, tells=told_here)) is ((other, told_here) != (name, tells))
     clock.advance(3600)
-    assert stacks.attached(firing(at=99)).stacks
+    assert text(name, tells=tells)
+
+
+def test_alerts_of_one_hang_have_the_same_ones_though_it_is_told_of_bit_by_bit(crowd: Crowd) -> None:
+    """Eight GPUs begin to idle some seconds one after the other: that is one look, and the next hang has its own."""
+    clock, training = ManualClock(), crowd.add("trainer")
+    stacks = Stacks(lambda: training, monotonic=clock.monotonic)
+    idle = []
+    for number in range(8):
+        idle.append(stacks.attached(firing("gpu_idle", AT + number * 10**9)))
+        clock.advance(2)
+    assert {id(each.stacks) for each in idle} == {id(idle[0].stacks)}
+    assert {each.at for each in idle} == {idle[0].at}
+    assert idle[0].stacks
+    for _ in range(AN_HOUR - 1):
+        clock.advance(1800 / AN_HOUR)
+        assert stacks.attached(firing("gpu_idle")).stacks is not idle[0].stacks
+    assert stacks.attached(firing("training_stalled")).stacks
 
 
 @contextmanager
@@ -277,20 +324,106 @@ def test_the_log_has_all_and_a_span_what_it_can_keep(crowd: Crowd) -> None:
     assert "code.stacktrace" not in line.__dict__["hwmetrics"]
 
 
-def test_where_all_calls_are_of_libraries_the_innermost_is_told() -> None:
-    """And of a text that is none, nothing."""
-    path = threading.__file__
-    assert place_in(told([(["t"], [f'  File "{path}", line 3 in wait', f'  File "{path}", line 9 in join'])])) == (
-        f"{path}, line 3 in wait"
-    )
-    mine = [
-        "  ... 3 calls ...",
-        f'  File "{module.__file__}", line 1 in f',
-        '  File "/v/site-packages/torch/x.py", line 2 in f',
-        '  File "/me/train.py", line ? in g',
-    ]
-    assert place_in(told([(["t"], mine), (["u"], [])])) == "/me/train.py, line ? in g"
-    assert place_in("") == place_in("Thread t (most recent call first):") == ""
+def compiled(file: str, function: str = "f") -> Callable[[Callable[[], object]], object]:
+    """A function of a file of that name, which calls what it is given."""
+    scope: dict[str, Callable[[Callable[[], object]], object]] = {}
+    exec(compile(f"def {function}(g): g()", file, "exec"), scope)  # noqa: S102 - a name for it
+    return scope[function]
+
+
+FAR = "/data/" + "deep/" * 60
+
+
+@pytest.mark.parametrize(
+    ("files", "at"),
+    [
+        pytest.param(["/me/a.py", "/me/b.py"], "/me/b.py", id="the innermost"),
+        pytest.param(["/me/a.py", "/v/site-packages/torch/x.py"], "/me/a.py", id="a library"),
+        pytest.param(["/me/a.py", f"{os.path.dirname(module.__file__)}/x.py"], "/me/a.py", id="ours"),
+        pytest.param(["/me/a.py", f"{FAR}site-packages/torch/x.py"], "/me/a.py", id="a library far down"),
+        pytest.param(["/me/a.py", f"/v/site-packages/{FAR}x.py"], "/me/a.py", id="far down in a library"),
+        pytest.param(["/me/a.py", '/me/"b".py'], '/me/"b".py', id="quotes"),
+        pytest.param(["/me/a.py", "/runs/lr=0.1,token=x1/b.py"], "/runs/lr=0.1,token=[redacted]", id="a secret"),
+    ],
+)
+def test_the_place_is_the_innermost_call_of_the_job_s_own(crowd: Crowd, files: list[str], at: str) -> None:
+    """By whole names: neither what is cut nor what is taken out makes it another call."""
+    found = taken_of(crowd.below(*map(compiled, files)))
+    assert found.at == f"{at}, line 1 in f"
+    assert f'  File "{at}", line 1 in f' in blocks(found.text)[0]
+
+
+def test_where_all_calls_are_of_libraries_the_innermost_is_the_place(crowd: Crowd) -> None:
+    """Threads that only wait; and without stacks there is none."""
+    hangs = crowd.below()
+    found = taken_of(hangs)
+    assert re.fullmatch(rf"{re.escape(threading.__file__)}, line \d+ in \S*wait", found.at)
+    assert Stacks(lambda: hangs, on=False).attached(firing()).at == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(f"fetch token={PRIVATE * 40}", id="a value of 280 letters"),
+        pytest.param(f"get https://me:{PRIVATE}@host/{'a' * 185}", id="an address"),
+        pytest.param(f"pull --token {PRIVATE * 40}", id="an argument"),
+        pytest.param(f"{'x' * 190} token={PRIVATE} {'x' * 180}", id="in the middle"),
+    ],
+)
+def test_a_secret_in_a_long_name_is_found_before_it_is_cut(crowd: Crowd, name: str) -> None:
+    """The end alone would not tell that it is one: of a thread, of a file, of a function of another process."""
+    text = taken(crowd.add(name, lambda: compiled(f"/me/{name}/x.py")(crowd.hang)))
+    assert PRIVATE not in text
+    assert PRIVATE not in module.line(("/me/x.py", 1, name))
+    assert all(len(each) < 2 * 200 + 40 for each in text.split("\n"))
+
+
+def test_what_is_taken_out_of_a_name_takes_no_other_with_it(crowd: Crowd) -> None:
+    """A thread that refreshes tokens keeps whose it is and that it is the training's."""
+    training = crowd.add("token: refresh", lambda: crowd.dive(1))
+    crowd.add("Authorization-refresher: 1")
+    found = heads(taken(training))
+    assert found[0] == "Thread token: [redacted] [training] (most recent call first):"
+    assert any(each.startswith("Thread Auth") and each.endswith(" (most recent call first):") for each in found)
+
+
+class Kept:
+    """Notes on which thread it is destroyed."""
+
+    def __init__(self, by: list[str]) -> None:
+        self._by = by
+
+    def __del__(self) -> None:
+        self._by.append(threading.current_thread().name)
+
+
+def test_variables_of_others_are_not_kept_while_the_text_is_made(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that goes on meanwhile destroys its variables itself: some are of a driver that is one thread's."""
+    destroyed: list[str] = []
+    over, hangs = threading.Event(), threading.Event()
+
+    def train() -> None:
+        kept = Kept(destroyed)
+        hangs.set()
+        over.wait()
+        del kept
+
+    def step() -> None:
+        train()
+
+    thread = threading.Thread(target=step, name="trainer")
+    thread.start()
+    assert hangs.wait(20)
+    clean = module.clean
+
+    def once_it_went_on(name: str) -> str:
+        over.set()
+        thread.join(20)
+        return clean(name)
+
+    monkeypatch.setattr(module, "clean", once_it_went_on)
+    assert heads(taken(thread))[0].startswith("Thread trainer [training]")
+    assert destroyed == ["trainer"]
 
 
 @pytest.mark.parametrize("on", [True, False])
@@ -319,6 +452,52 @@ def test_gpus_that_idle_are_told_with_where_the_training_is(crowd: Crowd, tmp_pa
         assert f" in {named('Crowd.hang')}" in blocks(stacks)[0][3]
 
 
+COLLECTS = """
+import faulthandler, gc, os, threading
+from otel_hwmetrics.sinks.stacks import taken
+
+class Session:  # garbage that holds what belongs to each thread, as pools of connections do
+    def __init__(self):
+        self.me, self.own = self, threading.local()
+        self.own.x = 1
+
+taken(threading.main_thread())  # patterns are compiled
+over = threading.Event()
+for _ in range(150):  # a frame that was made once is there the next time
+    threading.Thread(target=over.wait, daemon=True).start()
+gc.collect()
+for _ in range(20):
+    Session()
+kept = []
+while gc.get_count()[0] < gc.get_threshold()[0] - 100:
+    kept.append([])
+faulthandler.dump_traceback_later(20, exit=True)
+print(len(taken(threading.main_thread()).text) > 0, gc.isenabled(), flush=True)
+os._exit(0)
+"""
+
+
+def test_garbage_that_is_due_does_not_stop_the_process() -> None:
+    """Python 3.11 makes frames under a lock that a `threading.local` needs to be destroyed."""
+    ran = subprocess.run([sys.executable, "-c", COLLECTS], capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.stdout, ran.returncode) == ("True True\n", 0), ran.stderr[:500]
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_collector_is_left_as_it_was(*, on: bool) -> None:
+    """A job that switched it off for steps of even length finds it off, even where something fails; meanwhile it is off."""
+    was = gc.isenabled()
+    try:
+        (gc.enable if on else gc.disable)()
+        assert without_collection(gc.isenabled) is False
+        assert gc.isenabled() is on
+        with pytest.raises(ZeroDivisionError):
+            without_collection(lambda: 1 // 0)
+        assert gc.isenabled() is on
+    finally:
+        (gc.enable if was else gc.disable)()
+
+
 FORKS = """
 import os, sys, threading
 from otel_hwmetrics.sinks.stacks import taken
@@ -333,7 +512,7 @@ ends = []
 for _ in range(30):
     child = os.fork()
     if not child:
-        helper = threading.Thread(target=lambda: os._exit(0 if "training" in taken(threading.main_thread()) else 3))
+        helper = threading.Thread(target=lambda: os._exit(0 if "training" in taken(threading.main_thread()).text else 3))
         helper.start()
         helper.join()
         os._exit(4)
@@ -345,7 +524,7 @@ print(set(ends))
 
 
 def test_a_fork_at_any_moment_harms_nobody() -> None:
-    """Nothing that a child would inherit is held while they are taken."""
+    """Whatever of the interpreter's own is held while they are taken, no child inherits it."""
     ran = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORKS], capture_output=True, text=True, timeout=120, check=True
     )

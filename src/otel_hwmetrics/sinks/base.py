@@ -32,12 +32,15 @@ class Alert:
             ``code.stacktrace``, which is whole only there.
         stacks: Where the threads of this process stood, where training stalls or a GPU idles: of each thread the open calls,
             8 KiB at most in all, the training's thread first, without variables and source. Empty for all other alerts.
+        at: Of the first of these threads the innermost call that is of no library, in short:
+            ``/home/me/train.py, line 12 in collate``. Empty without stacks.
     """
 
     transition: Transition
     span: Span | None = field(default=None, repr=False)
     attributes: Mapping[str, Attribute] = field(default_factory=dict, repr=False)
     stacks: str = field(default="", repr=False)
+    at: str = field(default="", repr=False)
 
     @property
     def name(self) -> str:

@@ -12,7 +12,6 @@ from otel_hwmetrics import redaction
 from otel_hwmetrics.alerts.rule import Severity, State
 from otel_hwmetrics.catalog import own
 from otel_hwmetrics.sinks.base import Alert, OfWorkers
-from otel_hwmetrics.sinks.stacks import place_in
 
 LOGGER = "otel_hwmetrics.alerts"
 """The logger's name, to route or to silence."""
@@ -61,7 +60,7 @@ def _pairs(alert: Alert) -> Iterator[str]:
         "threshold": f"{alert.threshold:g}",
         "trace_id": alert.trace_id,
         "span_id": alert.span_id,
-        "at": place_in(alert.stacks),
+        "at": alert.at,
     }
     for key, value in told.items():
         if value:
