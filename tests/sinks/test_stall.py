@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace import TracerProvider
 import otel_hwmetrics as hw
 from otel_hwmetrics.alerts import stalls
 
+sys.executable = sys.argv[2]  # py-spy is looked for beside it first
 stalls.WITHOUT_GPUS = 1.0  # seconds, and not minutes
 records, logs, traces = InMemoryLogRecordExporter(), LoggerProvider(), TracerProvider()
 logs.add_log_record_processor(SimpleLogRecordProcessor(records))
@@ -102,7 +103,7 @@ def stalled(tmp_path_factory: pytest.TempPathFactory) -> Stalled:
     spy.chmod(0o700)
     environ = os.environ | {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", "PYTHONWARNINGS": "ignore"}
     process = subprocess.Popen(
-        [sys.executable, str(folder / "job.py"), str(folder / "files")],
+        [sys.executable, str(folder / "job.py"), str(folder / "files"), str(folder / "bin" / "python")],
         env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

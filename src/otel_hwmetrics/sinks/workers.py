@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,10 +29,16 @@ _logger = redaction.logger()
 PROGRAM: Final = "py-spy"
 MOST_WORKERS: Final = 4
 PATIENCE: Final = 4.0
-"""Seconds for all of them together."""
+"""Seconds for all of them together; each has its share of what the others have left."""
+LOOKS: Final = 3
+"""After so many in a row that told nothing there are no more. After one, where py-spy says that it may not."""
 
 _CALLS: Final = 16  # of each thread, the innermost
 _TO_END: Final = 0.5  # seconds, once it is told to
+# SIGTERM is ignored by what a job starts that ignores it, and so may others be. No SIGKILL: that would be told of as a
+# worker of the job that was killed.
+_ENDS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_REFUSALS: Final = (b"permission denied", b"operation not permitted")  # what py-spy 0.4 says, or the system by it
 _LARGEST: Final = 2**22  # bytes of what it writes
 
 
@@ -67,46 +74,75 @@ class WorkerStacks:
         self._tell = tell
         self._workers = workers or workers_of_multiprocessing
         self._patience = patience
-        self._refused = False
-        self._last = 0
+        self._looks = LOOKS  # that may still be in vain
+        self._last = ""
+        self._late: subprocess.Popen[bytes] | None = None  # one that would not end
 
     def on_alert(self, alert: Alert) -> None:
-        """Take them, if there are any and py-spy is there; once for alerts of one look."""
-        if not alert.stacks or self._refused or alert.time_unix_nano == self._last:
+        """Take them, if there are any and py-spy is there; once for alerts that have the same stacks."""
+        if not alert.stacks or not self._looks or alert.stacks is self._last:
             return
-        self._last = alert.time_unix_nano
+        self._last = alert.stacks
+        if self._late is not None and self._late.poll() is None:
+            return  # one at a time that nobody can end
+        self._late = None
         workers = self._workers()[:MOST_WORKERS]
         program = find_program() if workers else None
         # A pipe would have the number of an output that is closed, and what is printed then would go there.
         if program is None or None in map(descriptors.identity, range(3)):
             return
+        stacks = self._look(program, workers)
+        if stacks:
+            self._looks = LOOKS
+            self._tell(alert, told(stacks))
+        elif not self._looks:
+            _logger.info("No stacks of workers: %s may not look at them, or did not answer in time.", PROGRAM)
+
+    def _look(self, program: str, workers: Sequence[Worker]) -> list[tuple[Sequence[str], Sequence[str]]]:
+        """The stacks of all that can be looked at."""
+        self._looks -= 1
         deadline = time.monotonic() + self._patience
         stacks: list[tuple[Sequence[str], Sequence[str]]] = []
-        for worker in workers:
-            output = _output_of([program, "dump", "--json", "--nonblocking", "--pid", str(worker.pid)], deadline)
-            if output is None:
+        for number, worker in enumerate(workers):
+            share = max(0.0, deadline - time.monotonic()) / (len(workers) - number)
+            ran = _ran([program, "dump", "--json", "--nonblocking", "--pid", str(worker.pid)], share)
+            stacks += _stacks_of(worker, ran.output)
+            if ran.refused:
+                self._looks = 0
+            if ran.refused or ran.left is not None:
+                self._late = ran.left
                 break
-            stacks += _stacks_of(worker, output)
-        if stacks:
-            self._tell(alert, told(stacks))
-        else:
-            self._refused = True
-            _logger.info("No stacks of workers: %s may not look at them, or did not answer in time.", PROGRAM)
+        return stacks
 
 
 def workers_of_multiprocessing() -> list[Worker]:
-    """The children of `multiprocessing` in this process that have not been waited for; nothing is imported for it.
+    """The children of `multiprocessing` in this process that live; nothing is imported for it. Loaders of data first.
 
-    Not by `multiprocessing.active_children`, which waits for those that have ended: that is their owner's to do.
+    Not by `multiprocessing.active_children`, which waits for those that have ended: that is their owner's to do. What a
+    forked child has inherited are its parent's. Workers of PyTorch's loaders are daemons
+    (https://github.com/pytorch/pytorch/blob/main/torch/utils/data/dataloader.py), the server of a manager is not.
     """
     module = sys.modules.get("multiprocessing.process")
     found = []
     for child in tuple(getattr(module, "_children", ())):
         started = getattr(child, "_popen", None)
         pid = getattr(started, "pid", None)
-        if isinstance(pid, int) and getattr(started, "returncode", None) is None:
-            found.append(Worker(pid, clean(str(getattr(child, "_name", "")))))
-    return sorted(found)
+        if not isinstance(pid, int) or getattr(child, "_parent_pid", None) != os.getpid():
+            continue
+        if getattr(started, "returncode", None) is None and not _has_ended(pid):
+            name = str(getattr(child, "_name", ""))
+            found.append((not getattr(child, "daemon", False), "Manager-" in name, Worker(pid, clean(name))))
+    return [worker for _, _, worker in sorted(found)]
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child has ended that nobody has waited for, where Linux tells it."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", opener=descriptors.opened) as file:
+            # The name may hold anything, a closing parenthesis, too: what follows the last one is the state.
+            return file.read().rpartition(b")")[2].split()[:1] in ([b"Z"], [b"X"])
+    except OSError:
+        return False
 
 
 def find_program() -> str | None:
@@ -119,24 +155,48 @@ def find_program() -> str | None:
     return None
 
 
-def _output_of(command: list[str], deadline: float) -> bytes | None:
-    """What a program writes; empty where it fails, None where it is too late."""
+class _Ran(NamedTuple):
+    """What came of a program.
+
+    Attributes:
+        output: What it wrote; empty where it failed or was late.
+        refused: Whether the system did not let it.
+        left: The program, if it could not be ended.
+    """
+
+    output: bytes = b""
+    refused: bool = False
+    left: subprocess.Popen[bytes] | None = None
+
+
+def _ran(command: list[str], seconds: float) -> _Ran:
+    """Run a program for so many seconds at most."""
     try:
         program = subprocess.Popen(  # noqa: S603 - of words of ours and a number
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
     except OSError:
-        return b""
+        return _Ran()
     try:
-        output, _ = program.communicate(timeout=max(0.0, deadline - time.monotonic()))
+        output, errors = program.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        if program.stdout is not None:
-            program.stdout.close()
-        program.terminate()  # and no SIGKILL: that would be told as a worker of the job that was killed
+        return _Ran(left=None if _ended(program) else program)
+    if program.returncode == 0:
+        return _Ran(output)
+    return _Ran(refused=any(refusal in errors.lower() for refusal in _REFUSALS))
+
+
+def _ended(program: subprocess.Popen[bytes]) -> bool:
+    """End one that is late; whether it has."""
+    for pipe in (program.stdout, program.stderr):
+        if pipe is not None:
+            pipe.close()
+    for each in _ENDS:
+        program.send_signal(each)
         with contextlib.suppress(subprocess.TimeoutExpired):
             program.wait(_TO_END)
-        return None
-    return output if program.returncode == 0 else b""
+            return True
+    return False
 
 
 def _stacks_of(worker: Worker, output: bytes) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
