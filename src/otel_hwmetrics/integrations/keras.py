@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keras 3 on any backend: spans for fit, epoch, validation, test, checkpoint.
 
-A callback joins each `keras.callbacks.CallbackList`, as `Model.fit` and `Model.evaluate` make one, unless one is there:
+A callback joins the `keras.callbacks.CallbackList` of each `Model.fit` and `Model.evaluate`, unless one is there:
 
     from otel_hwmetrics.integrations.keras import HardwareMetricsCallback
 
@@ -14,6 +14,7 @@ with the list of callbacks: that, `fit` and what saves have something of ours ar
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,14 @@ from otel_hwmetrics.integrations.wrapping import within
 from otel_hwmetrics.stepclock import CLOCK
 
 KERAS: Final = Framework("keras", "pip install 'keras>=3', and a backend for it, as torch is")
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.training = 0  # how many calls of `fit` and `evaluate` are within each other
+
+
+_LOCAL: Final = _Local()
 
 
 class _Telling(Teller):
@@ -48,6 +57,14 @@ class _Telling(Teller):
 
         self._waits = keras.backend.backend() != "tensorflow"
         _wrap(keras)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it would tell anything, were it the only one.
+
+        One that has joined by itself does in `fit` and `evaluate` alone: if a loop of the user's own fails, nobody says so.
+        """
+        return super().is_wanted and (_LOCAL.training > 0 or not self.automatic)
 
     @heard
     def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -151,40 +168,44 @@ def _wrap(keras: ModuleType) -> None:
             around(keras.Model, saving, _saves)
 
 
-def _callback(callbacks: Any) -> _Telling | None:
-    return KERAS.find(callbacks.callbacks, _Telling, _class)
+def _callback(callbacks: Any) -> None:
+    KERAS.find(callbacks, _Telling, _class)
 
 
 def _made(wrapped: Callable[..., Any], callbacks: Any, args: Any, kwargs: Any) -> None:
     wrapped(*args, **kwargs)
-    _callback(callbacks)
+    if _LOCAL.training:
+        _callback(callbacks)
 
 
 def _ends_step(wrapped: Callable[..., Any], callbacks: Any, args: Any, kwargs: Any) -> None:
     wrapped(*args, **kwargs)
-    if (ours := _callback(callbacks)) is not None:
-        ours.step_ended()
+    for each in callbacks.callbacks:
+        if isinstance(each, _Telling):
+            each.step_ended()
 
 
 def _trains(wrapped: Callable[..., Any], _model: Any, args: Any, kwargs: Any) -> Any:
     import keras
 
-    with guard("joining the callbacks of a model"):
-        for given in (*args, *kwargs.values()):
-            if isinstance(given, keras.callbacks.CallbackList):
-                _callback(given)
-    telling = telling_here()
-    before = len(telling)
+    _LOCAL.training += 1
+    before = telling_here()
     error: BaseException | None = None
     try:
+        with guard("joining the callbacks of a model"):
+            for given in (*args, *kwargs.values()):
+                if isinstance(given, keras.callbacks.CallbackList):
+                    _callback(given)
         return wrapped(*args, **kwargs)
     except BaseException as raised:
         error = raised
         raise
     finally:
-        for each in telling[before:]:
-            each.finish(error)
-        del error
+        for each in reversed(telling_here()):
+            if not any(each is outer for outer in before):
+                each.finish(error)
+        _LOCAL.training -= 1
+        del error, before
 
 
 def _saves(wrapped: Callable[..., Any], _model: Any, args: Any, kwargs: Any) -> Any:

@@ -25,7 +25,15 @@ from otel_hwmetrics.integrations.wrapping import within
 from otel_hwmetrics.stepclock import CLOCK
 
 _FETCHING: Final = guard("telling a wait for data of lightning")
-_here = threading.local()  # who tells a Trainer on this thread, and a weak reference to that
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        # Who tells a Trainer on this thread, and that; the innermost last. Weak, since not everybody ends what they begin.
+        self.told: list[tuple[weakref.ref[Teller], weakref.ref[Any]]] = []
+
+
+_LOCAL: Final = _Local()
 _wrapped: set[str] = set()
 
 
@@ -43,14 +51,14 @@ def wrap(module: ModuleType) -> None:
 
 
 def begin(ours: Teller, trainer: object) -> None:
-    """From now on a Trainer is told on this thread."""
-    _here.told = ours, weakref.ref(trainer)
+    """From now on a Trainer is told on this thread, perhaps within another one's run."""
+    end(ours)
+    _LOCAL.told.append((weakref.ref(ours), weakref.ref(trainer)))
 
 
 def end(ours: Teller) -> None:
-    """No more, if that is who tells it."""
-    if getattr(_here, "told", (None, None))[0] is ours:
-        del _here.told
+    """No more by that one; whose run it was within is told as before."""
+    _LOCAL.told[:] = [each for each in _LOCAL.told if each[0]() is not ours and each[1]() is not None]
 
 
 def _saves(wrapped: Callable[..., Any], trainer: Any, args: Any, kwargs: Any) -> Any:
@@ -65,15 +73,10 @@ def _tells(callback: object) -> bool:
 def _fetches(wrapped: Callable[..., Any], _loader: Any, args: Any, kwargs: Any) -> Any:
     waits = False
     with _FETCHING:
-        _, trainer = getattr(_here, "told", (None, _nobody))
-        told = trainer()
+        told = _LOCAL.told[-1][1]() if _LOCAL.told else None
         waits = told is not None and told.training and CLOCK.begin_wait()
     try:
         return wrapped(*args, **kwargs)
     finally:
         if waits:
             CLOCK.end_wait()
-
-
-def _nobody() -> None:
-    return None

@@ -12,8 +12,8 @@ from typing import Any, Final
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.integrations import lightning_around
 from otel_hwmetrics.integrations.lightning import LIGHTNING, PACKAGES, Numbered, join
-from otel_hwmetrics.integrations.run import EPOCH, STEP, Run
-from otel_hwmetrics.integrations.telling import Teller, heard
+from otel_hwmetrics.integrations.run import EPOCH, STEP
+from otel_hwmetrics.integrations.telling import Teller, heard, the_one_of
 from otel_hwmetrics.stepclock import CLOCK
 
 _ENDING: Final = guard("hearing the end of a batch of lightning")  # made once: each batch has it
@@ -40,38 +40,26 @@ class HardwareMetricsCallback(Teller, Numbered):
 
     def __init__(self, step_spans: int = 0) -> None:
         super().__init__(step_spans)
-        self._one_of_several = False  # another one tells the same Trainer
         self._in_epoch = False
         self._stepped = 0
         self._samples = 0  # of the batches of the present step
 
-    @property
-    def tells(self) -> bool:
-        """Whether it tells anything."""
-        return not self._one_of_several and super().tells
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether it would, were it the only one of its Trainer."""
-        return super().tells
-
     def __getstate__(self) -> dict[str, Any]:
         """A copy, in this process or another, begins with nothing open."""
-        return {**super().__getstate__(), "run": Run(self.framework.name), "_in_epoch": False}
+        return {**super().__getstate__(), "_in_epoch": False}
 
     def setup(self, trainer: Any, _module: Any, stage: str) -> None:
         """A run begins: fit, validate, test or predict."""
         with guard("hearing setup of lightning"):
             self.finish()
-            ours = (each for each in trainer.callbacks if isinstance(each, HardwareMetricsCallback) and each.is_wanted)
-            self._one_of_several = next(ours, self) is not self
+            the_one_of(each for each in trainer.callbacks if isinstance(each, HardwareMetricsCallback))
             if self.tells:
                 for package in PACKAGES:
                     if package in sys.modules:
                         lightning_around.wrap(sys.modules[package])
                 lightning_around.begin(self, trainer)
                 if stage == "fit":
-                    self.run.begin("fit")
+                    self.begin("fit")
 
     def finish(self, error: BaseException | None = None) -> None:
         """All is over, by an exception or without."""
@@ -134,7 +122,7 @@ class HardwareMetricsCallback(Teller, Numbered):
     @heard
     def on_validation_start(self, trainer: Any, _module: Any) -> None:
         """A validation begins."""
-        self.run.begin("validation", {SANITY_CHECK: True} if trainer.sanity_checking else None)
+        self.begin("validation", {SANITY_CHECK: True} if trainer.sanity_checking else None)
 
     @heard
     def on_validation_end(self, _trainer: Any, _module: Any) -> None:
@@ -144,7 +132,7 @@ class HardwareMetricsCallback(Teller, Numbered):
     @heard
     def on_test_start(self, _trainer: Any, _module: Any) -> None:
         """A test begins."""
-        self.run.begin("test")
+        self.begin("test")
 
     @heard
     def on_test_end(self, _trainer: Any, _module: Any) -> None:

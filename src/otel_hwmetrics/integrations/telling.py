@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from importlib import import_module
 from typing import Any, ClassVar, Final, TypeVar
 
+from opentelemetry.util.types import AttributeValue
+
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.config import Config
-from otel_hwmetrics.integrations.run import Run
+from otel_hwmetrics.integrations.run import Run, told_by_a_framework
 from otel_hwmetrics.integrations.wrapping import Wrappings
 from otel_hwmetrics.stepclock import CLOCK
 
@@ -20,7 +23,7 @@ T = TypeVar("T", bound="Teller")
 
 class _Local(threading.local):
     def __init__(self) -> None:
-        self.telling: list[Teller] = []
+        self.telling: list[weakref.ref[Teller]] = []
 
 
 _LOCAL: Final = _Local()
@@ -28,7 +31,7 @@ _LOCAL: Final = _Local()
 
 def telling_here() -> list[Teller]:
     """Those that tell something on this thread, and have begun it with `Teller.begin`, the outermost first."""
-    return _LOCAL.telling
+    return [found for each in _LOCAL.telling if (found := each()) is not None]
 
 
 class Framework:
@@ -49,11 +52,18 @@ class Framework:
         self.wrappings = Wrappings()
         self._install = install
         self._made: dict[type, type] = {}
+        self._joined: weakref.WeakSet[Any] = weakref.WeakSet()  # whatever has callbacks and has, or had, one of ours
 
     def leave(self) -> None:
-        """It is as it was; callbacks that have joined by themselves tell nothing any more."""
+        """It is as it was; callbacks that have joined by themselves tell nothing any more.
+
+        What they have open on this thread ends; on another thread it does when they next hear of anything.
+        """
         self.config = None
         self.wrappings.undo()
+        for each in reversed(telling_here()):
+            if each.framework is self and not each.tells:
+                each.finish()
 
     def callback_class(self, telling: type[T], module: str, name: str) -> type[T]:
         """The class of callbacks, made once: what we have to tell, on the base of theirs, which is loaded for it.
@@ -75,21 +85,29 @@ class Framework:
             self._made[telling] = type("HardwareMetricsCallback", (telling, base), told)
         return self._made[telling]
 
-    def find(self, callbacks: list[Any], telling: type[T], made: Callable[[], type[T]]) -> T | None:
-        """The one of ours among callbacks; one is added where there is none and the framework is followed.
+    def find(self, owner: Any, telling: type[T], made: Callable[[], type[T]]) -> T | None:
+        """The one of ours that tells, among the callbacks of something; one is added where there is none.
+
+        Not where the framework is not followed, and never a second time: somebody has taken it away since.
+
+        Args:
+            owner: Has ``callbacks``.
+            telling: The class of ours.
+            made: Gives the class of those to add.
 
         Returns:
             None where none is to tell anything.
         """
         with guard(f"finding the callback of {self.name}"):
-            for each in callbacks:
-                if isinstance(each, telling):
-                    return each if each.tells else None
-            if self.config is not None:
-                ours = made()(self.config.step_spans)
-                ours.automatic = True
-                callbacks.append(ours)
-                return ours
+            ours = [each for each in getattr(owner, "callbacks", []) if isinstance(each, telling)]
+            if not ours and self.config is not None and owner not in self._joined:
+                joining = made()(self.config.step_spans)
+                joining.automatic = True
+                owner.callbacks.append(joining)
+                ours.append(joining)
+            if ours:
+                self._joined.add(owner)
+            return the_one_of(ours)
         return None
 
 
@@ -99,6 +117,8 @@ class Teller:
     framework: ClassVar[Framework]
     automatic = False
     """Whether it has joined by itself."""
+    one_of_several = False
+    """Whether another one tells the same."""
 
     def __init__(self, step_spans: int = 0) -> None:
         super().__init__()
@@ -106,25 +126,44 @@ class Teller:
         self.step_spans = step_spans
 
     @property
-    def tells(self) -> bool:
-        """Whether it tells anything: one that a user made always does."""
+    def is_wanted(self) -> bool:
+        """Whether it would tell anything, were it the only one: one that a user made always does."""
         return self.framework.config is not None or not self.automatic
 
-    def begin(self, name: str) -> None:
-        """A span begins, perhaps the outermost; until it ends this is one of `telling_here`."""
-        if not self.run:
-            telling_here().append(self)
-        self.run.begin(name)
+    @property
+    def tells(self) -> bool:
+        """Whether it tells anything."""
+        return not self.one_of_several and self.is_wanted
+
+    def begin(self, name: str, attributes: Mapping[str, AttributeValue] | None = None) -> None:
+        """A span begins, perhaps the outermost; until all is over this is one of `telling_here`."""
+        if not any(each is self for each in telling_here()):
+            _LOCAL.telling.append(weakref.ref(self))
+        self.run.begin(name, attributes)
 
     def finish(self, error: BaseException | None = None) -> None:
-        """All is over, by an exception or without: what is open ends, and no step is expected."""
-        here = telling_here()
-        if self.run or self in here:
+        """All is over, by an exception or without: what is open ends, and no step is expected.
+
+        Where this was within another training that is told on this thread, that goes on.
+        """
+        if self.run or any(each is self for each in telling_here()):
             with guard(f"ending a training of {self.framework.name}"):
                 self.run.finish(error)
-                CLOCK.rest()
-            if self in here:
-                here.remove(self)
+                if told_by_a_framework():
+                    CLOCK.end_wait()
+                else:
+                    CLOCK.rest()
+            _LOCAL.telling[:] = [each for each in _LOCAL.telling if each() is not None and each() is not self]
+
+
+def the_one_of(ours: Iterable[T]) -> T | None:
+    """The first of those that are to tell one thing: it tells, and the others are silent. None where none is wanted."""
+    chosen: T | None = None
+    for each in ours:
+        each.one_of_several = chosen is not None and each is not chosen
+        if chosen is None and each.is_wanted:
+            chosen = each
+    return chosen
 
 
 def heard(event: Callable[..., None]) -> Callable[..., None]:

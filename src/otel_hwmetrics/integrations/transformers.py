@@ -60,7 +60,7 @@ class _Telling(Teller):
         self.finish()
         self._epoch = int(state.epoch or 0)
         self._tokens = state.num_input_tokens_seen // max(args.world_size, 1)
-        self.run.begin("fit")
+        self.begin("fit")
 
     @heard
     def on_train_end(self, *_: Any, **__: Any) -> None:
@@ -163,26 +163,31 @@ def _wrap(module: ModuleType) -> None:
             around(module.Trainer, method, partial(_does, name))
 
 
-def _callback(handler: Any) -> _Telling | None:
-    return HUGGING_FACE.find(getattr(handler, "callbacks", []), _Telling, _class)
+def _callback(trainer: Any) -> _Telling | None:
+    handler = getattr(trainer, "callback_handler", None)
+    return None if handler is None else HUGGING_FACE.find(handler, _Telling, _class)
 
 
 def _made(wrapped: Callable[..., Any], handler: Any, args: Any, kwargs: Any) -> None:
     wrapped(*args, **kwargs)
-    _callback(handler)
+    HUGGING_FACE.find(handler, _Telling, _class)
 
 
 def _added(wrapped: Callable[..., Any], handler: Any, args: Any, kwargs: Any) -> Any:
-    """One that a user gives takes the place of another: nothing is told twice."""
+    """One that a user gives takes the place of one that joined by itself, and of itself: nothing is told twice."""
     with guard("making place for a callback"):
         given = next(iter((*args, *kwargs.values())), None)
-        if isinstance(given, _Telling) or given is _class():
-            handler.callbacks[:] = [each for each in handler.callbacks if not isinstance(each, _Telling)]
+        if isinstance(given, _Telling) or (isinstance(given, type) and issubclass(given, _Telling)):
+            handler.callbacks[:] = [each for each in handler.callbacks if not _makes_place(each, given)]
     return wrapped(*args, **kwargs)
 
 
+def _makes_place(callback: Any, given: object) -> bool:
+    return isinstance(callback, _Telling) and (callback.automatic or callback is given)
+
+
 def _trains(wrapped: Callable[..., Any], trainer: Any, args: Any, kwargs: Any) -> Any:
-    ours = _callback(getattr(trainer, "callback_handler", None))
+    ours = _callback(trainer)
     if ours is None:
         return wrapped(*args, **kwargs)
     try:
@@ -195,5 +200,5 @@ def _trains(wrapped: Callable[..., Any], trainer: Any, args: Any, kwargs: Any) -
 
 
 def _does(name: str, wrapped: Callable[..., Any], trainer: Any, args: Any, kwargs: Any) -> Any:
-    ours = _callback(getattr(trainer, "callback_handler", None))
+    ours = _callback(trainer)
     return wrapped(*args, **kwargs) if ours is None else within(ours.run, name, wrapped, args, kwargs)
