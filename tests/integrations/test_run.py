@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import pickle
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -100,6 +104,82 @@ def test_what_ended_it_is_on_all_that_was_open(
     for span in ended.get_finished_spans():
         assert span.status.status_code.name == status
         assert [event.name for event in span.events] == events
+
+
+def test_spans_of_the_job_s_own_may_cross_them(ended: InMemorySpanExporter) -> None:
+    """Ours are never current: a job's span that is opened within one of them and outlasts it leaves nothing behind."""
+    run, own = Run("somebody"), TracerProvider(shutdown_on_exit=False).get_tracer("own")
+    with own.start_as_current_span("job") as job:
+        run.begin("fit")
+        assert trace.get_current_span() is job
+        crossing = own.start_as_current_span("crossing")
+        crossing.__enter__()
+        run.begin("epoch")
+        run.finish()
+        crossing.__exit__(None, None, None)
+        assert trace.get_current_span() is job
+    assert trace.get_current_span() is trace.INVALID_SPAN
+    epoch, fit = ended.get_finished_spans()
+    assert fit.parent == job.get_span_context()
+    assert epoch.parent == fit.context
+
+
+def test_a_run_within_another_is_within_its_innermost_span(ended: InMemorySpanExporter) -> None:
+    """Though that is not current."""
+    outer, inner = Run("somebody"), Run("another")
+    outer.begin("fit")
+    outer.begin("epoch")
+    inner.begin("test")
+    inner.finish()
+    outer.finish()
+    assert of(ended) == [("test", "epoch"), ("epoch", "fit"), ("fit", "")]
+
+
+def test_each_span_is_watched_and_summed_up_while_it_is_open(ended: InMemorySpanExporter) -> None:
+    """So alerts and sums find it."""
+    summed: list[tuple[Any, bool]] = []
+    TRACKER.part = lambda span: summed.append((span.get_span_context().span_id, span.is_recording()))
+    run = Run("somebody")
+    run.begin("fit")
+    run.begin("of no known name")
+    assert getattr(TRACKER.watched_target(), "name", "") == "of no known name"
+    run.finish(ValueError("no number"))
+    assert summed == [(span.context.span_id, True) for span in ended.get_finished_spans()]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda run: pickle.loads(pickle.dumps(run))])  # noqa: S301
+def test_a_copy_has_nothing_open(ended: InMemorySpanExporter, copied: Any) -> None:
+    """It is made in the middle of a training, and may go to another process."""
+    run = Run("somebody")
+    run.begin("fit")
+    other = copied(run)
+    assert not other
+    other.begin("test")
+    other.finish()
+    assert run
+    run.finish()
+    assert of(ended) == [("test", "fit"), ("fit", "")]
+
+
+def test_one_that_nobody_has_ended_is_forgotten_with_its_teller(ended: InMemorySpanExporter) -> None:
+    """Else what trains on that thread would be told by nobody for good."""
+    run = Run("somebody")
+    run.begin("fit")
+    assert told_by_a_framework()
+    del run
+    gc.collect()
+    assert not told_by_a_framework()
+
+
+def test_it_may_end_on_another_thread(ended: InMemorySpanExporter) -> None:
+    """Then it is told no more where it began."""
+    run = Run("somebody")
+    run.begin("fit")
+    thread = threading.Thread(target=run.finish)
+    thread.start()
+    thread.join()
+    assert not told_by_a_framework()
+    assert of(ended) == [("fit", "")]
 
 
 @pytest.mark.parametrize(
