@@ -161,6 +161,7 @@ class Pipeline:
         TRACKER.watches = Matcher(self.config.alert_spans)
         TRACKER.provider = self._tracer_provider
         TRACKER.on = True
+        HOOKS.begin()
         self._attach()
         self._judging.start(self.sampler.fresh)
         with guard("meeting the job's other processes"):

@@ -12,6 +12,7 @@ import otel_hwmetrics as hw
 from alarms import AT, alert
 from otel_hwmetrics import _guard
 from otel_hwmetrics._guard import faults
+from otel_hwmetrics.alerts.rule import State
 from otel_hwmetrics.sinks import hooks
 from otel_hwmetrics.sinks.hooks import Hooks
 from otel_hwmetrics.testing import ManualClock
@@ -42,6 +43,23 @@ def test_a_callback_gets_each_alert_on_a_thread_of_its_own(own: Hooks) -> None:
     assert (got.time_unix_nano, got.message, got.blind) == (AT, "GPU 0: 85 °C.", False)
     assert (got.trace_id, got.span_id) == ("", "")
     assert called.__name__ == "called"
+
+
+def test_it_is_known_what_fires(own: Hooks) -> None:
+    """As it was last told of, until it is resolved, or another pipeline begins; for who comes later than the alert."""
+    first, second, blind = alert(), alert(name="gpu_very_hot"), alert(value=None, blind=True)
+    for each in (first, second, blind):
+        own.on_alert(each)
+    assert list(own.firing) == [blind, second]
+    own.on_alert(alert(State.RESOLVED))
+    assert list(own.firing) == [second]
+    own.close()
+    assert own.firing
+    own.begin()
+    assert not own.firing
+    own.on_alert(first)
+    own.forget_threads()
+    assert not own.firing
 
 
 def test_a_slow_or_failing_callback_holds_up_no_other(own: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:

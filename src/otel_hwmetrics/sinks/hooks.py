@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from otel_hwmetrics._guard import guard
+from otel_hwmetrics.alerts.rule import State
 from otel_hwmetrics.sinks.background import Background
 from otel_hwmetrics.sinks.base import Alert
 
@@ -31,6 +32,16 @@ class Hooks:
 
     def __init__(self) -> None:
         self._hooks: dict[Callback, Background] = {}
+        self._firing: dict[tuple[str, str], Alert] = {}
+
+    def begin(self) -> None:
+        """A pipeline begins, of which nothing fires yet."""
+        self._firing = {}
+
+    @property
+    def firing(self) -> tuple[Alert, ...]:
+        """The alerts that fire now, as they were last told of, in the order in which they began to. From any thread."""
+        return tuple(self._firing.values())
 
     def add(self, callback: Callback) -> Callback:
         """Call it on every alert from now on; once, however often it is added.
@@ -54,9 +65,18 @@ class Hooks:
 
     def on_alert(self, alert: Alert) -> None:
         """Pass it on; never waits. One whose thread is refused keeps it from no other."""
+        with guard("knowing what fires"):
+            self._know(alert)
         for hook in self._hooks.values():
             with guard("passing an alert on to a callback"):
                 hook.on_alert(alert)
+
+    def _know(self, alert: Alert) -> None:
+        key = alert.name, alert.transition.subject.key
+        if alert.state is State.FIRING:
+            self._firing = {**self._firing, key: alert}  # likewise never changed in place
+        else:
+            self._firing = {each: told for each, told in self._firing.items() if each != key}
 
     def close(self) -> None:
         """Have what waits be called, and the threads end with that. Never waits.
@@ -80,6 +100,7 @@ class Hooks:
     def forget_threads(self) -> None:
         """Begin anew in a forked child, which has none of the threads."""
         self._hooks = {callback: Background("callbacks", _Hook(callback)) for callback in self._hooks}
+        self._firing = {}
 
 
 HOOKS = Hooks()
