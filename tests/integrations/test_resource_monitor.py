@@ -9,9 +9,10 @@ import io
 import logging
 import os
 import queue
+import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,9 +23,10 @@ import otel_hwmetrics as hw
 from alarms import alert
 from otel_hwmetrics.alerts.rule import State
 from otel_hwmetrics.catalog import gpu, pressure, process, system, tree
-from otel_hwmetrics.integrations import resource_console, resource_watch
+from otel_hwmetrics.integrations import resource_beside, resource_console, resource_monitor, resource_watch
+from otel_hwmetrics.integrations.resource_figures import Figures
 from otel_hwmetrics.integrations.resource_monitor import ResourceMonitorCallback
-from otel_hwmetrics.integrations.resource_watch import Settings
+from otel_hwmetrics.integrations.resource_settings import Settings
 from otel_hwmetrics.model import Metric, Snapshot
 from otel_hwmetrics.sinks.hooks import HOOKS
 from otel_hwmetrics.sinks.tracker import TRACKER
@@ -77,11 +79,24 @@ class Trainer(SimpleNamespace):
         callback.teardown(self, None, "fit")
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Wait for what is yet to be shown for as long as this machine may take; nothing fires on in the next test."""
+    monkeypatch.setattr(resource_watch, "PATIENCE", 60.0)
+    yield
+    HOOKS.begin()
+
+
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[Snapshot | None]:
-    """What each look at the machine finds, the last one again and again; an instrumentation seems to run."""
+    """What each look at the machine finds, the last one anew each time; an instrumentation seems to run."""
     found: list[Snapshot | None] = []
-    monkeypatch.setattr(hw, "snapshot", lambda: found.pop(0) if len(found) > 1 else found[0])
+
+    def look() -> Snapshot | None:
+        last = found.pop(0) if len(found) > 1 else found[0]
+        return None if last is None else Snapshot(last, last.window, last.time_unix_nano)
+
+    monkeypatch.setattr(hw, "snapshot", look)
     monkeypatch.setattr(TRACKER, "on", True)
     return found
 
@@ -129,16 +144,156 @@ def test_what_fires_is_told_under_the_block_until_it_is_resolved(
         ],
     }
 
-    callback = ResourceMonitorCallback(log_interval=50, export_timeseries=False)
-
     def before(batch: int) -> None:
         for each in heard.get(batch, []):
-            assert callback._watch is not None
-            callback._watch._hear(each)
+            HOOKS.on_alert(each)
 
-    Trainer().fit(callback, 101, before)
+    Trainer().fit(ResourceMonitorCallback(log_interval=50, export_timeseries=False), 101, before)
     blocks = [BLOCK.replace("50:", f"{batch}:") for batch in (0, 50, 100)]
     assert capsys.readouterr().out == blocks[0] + blocks[1] + ALERTS + blocks[2]
+
+
+def test_what_fires_already_when_the_run_begins_is_told_as_well(
+    looks: list[Snapshot | None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But for what is switched off; and what is over is not."""
+    looks.append(snapshot(gpu_readings(0), host_readings()))
+    for told in (
+        share("gpu_underused", 0.423, 0.5),
+        share("io_bottleneck", 0.5, 0.3, device=""),
+        share("gpu_memory_pressure", 0.95, 0.9),
+        share("gpu_memory_pressure", 0.5, 0.9, State.RESOLVED),
+        share("host_memory_pressure", 0.921, 0.9, device=""),
+    ):
+        HOOKS.on_alert(told)
+    callback = ResourceMonitorCallback(log_interval=50, export_timeseries=False, alert_io_bottleneck=False)
+    Trainer().fit(callback, 1)
+    assert capsys.readouterr().out == BLOCK.replace("50:", "0:") + ALERTS
+
+
+def test_a_sample_is_shown_and_written_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Batches that are faster than samples have nothing formatted, and the training's thread does none of it ever."""
+    found = [snapshot(host_readings(), end=end) for end in (1.0, 2.0)]
+    threads: list[threading.Thread] = []
+    of = Figures.of
+
+    def counted(self: Figures, told: Snapshot) -> dict[str, float]:
+        threads.append(threading.current_thread())
+        return of(self, told)
+
+    monkeypatch.setattr(Figures, "of", counted)
+    monkeypatch.setattr(hw, "snapshot", lambda: found[0])
+    monkeypatch.setattr(TRACKER, "on", True)
+    callback = ResourceMonitorCallback(log_interval=1, timeseries_path=str(tmp_path))
+    Trainer().fit(callback, 400, lambda batch: found.pop(0) if batch == 300 else None)
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[Resources]")]
+    assert shown == ["[Resources] Batch 0:", "[Resources] Batch 300:"]
+    rows = (tmp_path / "epoch_0.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == ["0", "300"]
+    assert len(threads) == 2
+    assert threading.current_thread() not in threads
+
+
+def test_all_is_shown_and_written_when_the_run_has_ended(
+    looks: list[Snapshot | None], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """In its order, and no thread of it is left."""
+    looks.append(snapshot(gpu_readings(0), host_readings()))
+    Trainer().fit(ResourceMonitorCallback(log_interval=1, timeseries_path=str(tmp_path)), 90)
+    out = capsys.readouterr().out.splitlines()
+    assert [line for line in out if "Batch" in line] == [f"[Resources] Batch {batch}:" for batch in range(90)]
+    rows = (tmp_path / "epoch_0.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == [str(batch) for batch in range(90)]
+    assert not {"hwmetrics-resources", "hwmetrics-timeseries"} & {each.name for each in threading.enumerate()}
+
+
+def test_a_disk_that_hangs_holds_up_neither_the_training_nor_the_console(
+    looks: list[Snapshot | None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    """As an NFS server that is gone; the end of the run waits for it a little while, and says what is not written."""
+    looks.append(snapshot(host_readings()))
+    free, hung = threading.Event(), []
+
+    def hang(*_: object, **__: object) -> None:
+        hung.append(threading.current_thread())
+        free.wait(20)
+
+    def shown_by(batch: int) -> None:
+        if batch == 5:
+            monkeypatch.setattr(resource_watch, "PATIENCE", 0.05)
+            still, out = threading.Event(), ""
+            for _ in range(3000):
+                out += capsys.readouterr().out
+                if "Batch 4:" in out and hung:
+                    return
+                still.wait(0.01)
+            raise AssertionError(out)
+
+    monkeypatch.setattr(os, "makedirs", hang)
+    Trainer().fit(ResourceMonitorCallback(log_interval=1, timeseries_path=str(tmp_path / "logs")), 6, shown_by)
+    assert not free.is_set()
+    said = [
+        record.getMessage()
+        for record in caplog.records
+        if "looks at the machine are not yet written" in record.getMessage()
+    ]
+    free.set()
+    assert len(said) == 1
+    assert str(tmp_path / "logs") in said[0]
+    assert hung
+    assert threading.current_thread() not in hung
+    for each in hung:
+        each.join(60)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_shows_and_writes_nothing(
+    looks: list[Snapshot | None], capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Nor does it wait for threads that it has not got."""
+    looks.append(snapshot(host_readings()))
+    callback = ResourceMonitorCallback(log_interval=1, timeseries_path=str(tmp_path))
+
+    def fork(batch: int) -> None:
+        if batch == 1:
+            child = os.fork()
+            if child == 0:
+                signal.alarm(30)  # ends it, should it hang
+                callback.on_train_batch_end(Trainer(), None, None, None, 1)
+                callback.teardown(Trainer(), None, "fit")
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+
+    Trainer().fit(callback, 2, fork)
+    shown = [line for line in capfd.readouterr().out.splitlines() if line.startswith("[Resources]")]
+    assert shown == ["[Resources] Batch 0:", "[Resources] Batch 1:"]
+    assert len((tmp_path / "epoch_0.csv").read_text().splitlines()) == 3
+
+
+def test_what_there_is_no_room_for_is_left_out_and_told(
+    looks: list[Snapshot | None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No more waits than fits, and the training goes on."""
+    looks.append(snapshot(host_readings()))
+    monkeypatch.setattr(resource_beside, "WAITING", 3)
+    free = threading.Event()
+    monkeypatch.setattr(resource_watch, "say", lambda _: free.wait(60))
+    callback = ResourceMonitorCallback(log_interval=1, export_timeseries=False)
+    Trainer().fit(callback, 20, lambda batch: free.set() if batch == 19 else None)
+    [told] = [
+        record.getMessage()
+        for record in caplog.records
+        if "looks at the machine are not yet shown" in record.getMessage()
+    ]
+    assert 1 <= int(told.split()[0]) <= 17
 
 
 def share(name: str, value: float, threshold: float, state: State = State.FIRING, device: str = "GPU-a") -> hw.Alert:
@@ -239,6 +394,26 @@ def test_a_part_of_a_gpu_is_no_gpu(looks: list[Snapshot | None], capsys: pytest.
     assert capsys.readouterr().out == "\n".join(BLOCK.replace("50:", "0:").splitlines()[:2]) + "\n"
 
 
+def test_gpus_of_two_vendors_are_told_apart(looks: list[Snapshot | None], capsys: pytest.CaptureFixture[str]) -> None:
+    """Both have a number 0: NVIDIA's keeps it, and alerts have the numbers of the lines."""
+    more = {gpu.HW_ID: "0000:03:00.0", gpu.HW_VENDOR: "AMD"}
+    other = [
+        (metric, {**told, **more, **({gpu.HW_PARENT: more[gpu.HW_ID]} if gpu.HW_PARENT in told else {})}, value)
+        for metric, told, value in gpu_readings(0, utilization=0.25)
+    ]
+    looks.append(snapshot(iter(other), gpu_readings(0), gpu_readings(1)))
+    HOOKS.on_alert(share("gpu_underused", 0.25, 0.5, device="0000:03:00.0"))
+    Trainer().fit(ResourceMonitorCallback(export_timeseries=False), 1)
+    rest = "8192/16384 MB (50%), 72°C"
+    assert capsys.readouterr().out.splitlines() == [
+        "[Resources] Batch 0:",
+        *(f"  GPU {number}: {share}% util, {rest}" for number, share in ((0, 87.3), (1, 87.3), (2, "25.0"))),
+        "",
+        "[Resources] ⚠️ ALERTS:",
+        "  - GPU 2 underutilized: 25.0% (threshold: 50%)",
+    ]
+
+
 def test_only_the_first_process_of_a_job_shows_and_writes(
     looks: list[Snapshot | None], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -306,6 +481,13 @@ def test_it_starts_what_is_missing_and_ends_it(
     assert hw.snapshot() is None
     assert not TRACKER.on
     assert not HOOKS._hooks
+
+
+def test_what_fired_for_an_instrumentation_that_has_ended_is_forgotten() -> None:
+    """Another one begins with nothing."""
+    HOOKS.on_alert(share("gpu_hot", 0.5, 0.3))
+    with hw.instrument(sources=("system",), flight_recorder=0):
+        assert "gpu_hot" not in {each.name for each in HOOKS.firing}
 
 
 def wait_for_a_gpu() -> None:
@@ -376,7 +558,7 @@ def test_callbacks_of_its_own_hear_what_is_not_switched_off(looks: list[Snapshot
 
 def test_switched_off_a_hook_is_one_look_at_an_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
     """It calls nothing, starts nothing and makes no folder."""
-    monkeypatch.setattr(resource_watch, "Watch", None)
+    monkeypatch.setattr(resource_monitor, "Watch", None)
     callback = ResourceMonitorCallback(enabled=False)
     Trainer().fit(callback, 100)
     assert callback._watch is None

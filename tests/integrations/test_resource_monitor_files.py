@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -30,7 +31,7 @@ REST = [
 @pytest.fixture
 def files(tmp_path: Path) -> EpochFiles:
     """In a folder that is yet to be made."""
-    return EpochFiles(str(tmp_path / "logs"), now=lambda: AT)
+    return EpochFiles(str(tmp_path / "logs"))
 
 
 def lines(tmp_path: Path, epoch: int = 0) -> list[str]:
@@ -43,11 +44,11 @@ def lines(tmp_path: Path, epoch: int = 0) -> list[str]:
 def test_a_file_is_exact(files: EpochFiles, tmp_path: Path) -> None:
     """The example's columns first; growth from the second look on, in columns of its own between the others."""
     figures = Figures(("gpu", "cpu", "io"))
-    files.add(0, 0, figures.of(snapshot(gpu_readings(0), host_readings(10.0))))
+    files.add(0, 0, figures.of(snapshot(gpu_readings(0), host_readings(10.0))), AT)
     host = ["180.5", "16384.0", "8192.0", "2048.0"]
     first = ["87.3", "50.0", "45.2", "50.0", "75.2", "8192.0", "16384.0", "72.0", "180.5", *host, "6.3", "5.3"]
     assert lines(tmp_path) == [",".join(("step", "timestamp", *EXAMPLE, *REST)), ",".join(("0", STAMP, *first))]
-    files.add(0, 10, figures.of(snapshot(gpu_readings(0), host_readings(160.3), end=2.0)))
+    files.add(0, 10, figures.of(snapshot(gpu_readings(0), host_readings(160.3), end=2.0)), AT)
     at = len(EXAMPLE) + REST.index("io_write_rate_mbps")
     columns = [*EXAMPLE, *REST]
     columns[at:at] = ["disk_read_mb", "disk_write_mb"]
@@ -74,8 +75,8 @@ def test_growth_is_not_told_of_a_look_that_is_the_last_one() -> None:
 def test_an_epoch_has_a_file(files: EpochFiles, tmp_path: Path) -> None:
     """By its number from 0."""
     for epoch in (0, 1):
-        files.add(epoch, 0, {"cpu_percent": 1.0})
-    files.add(1, 10, {"cpu_percent": 2.0})
+        files.add(epoch, 0, {"cpu_percent": 1.0}, AT)
+    files.add(1, 10, {"cpu_percent": 2.0}, AT)
     assert [len(lines(tmp_path, epoch)) for epoch in (0, 1)] == [2, 3]
 
 
@@ -84,7 +85,7 @@ def test_what_vanishes_is_empty_and_what_comes_gets_a_column(files: EpochFiles, 
     for step, figures in enumerate(
         ({"cpu_percent": 1.0}, {"gpu_1_util": 5.0}, {"gpu_0_util": 3.0, "cpu_percent": 2.0}, {})
     ):
-        files.add(0, step, figures)
+        files.add(0, step, figures, AT)
     assert [line.split(",") for line in lines(tmp_path)] == [
         ["step", "timestamp", "gpu_0_util", "cpu_percent", "gpu_1_util"],
         ["0", STAMP, "", "1.0", ""],
@@ -96,10 +97,10 @@ def test_what_vanishes_is_empty_and_what_comes_gets_a_column(files: EpochFiles, 
 
 def test_a_file_that_is_there_is_continued(files: EpochFiles, tmp_path: Path) -> None:
     """Of an epoch that is resumed, or of an earlier run: no row of it is lost, nor a column that is not ours."""
-    files.add(0, 0, {"cpu_percent": 1.0})
+    files.add(0, 0, {"cpu_percent": 1.0}, AT)
     path = tmp_path / "logs" / "epoch_0.csv"
     path.write_text("step,timestamp,mine,cpu_percent\n0,then,7,1.0\n")
-    EpochFiles(str(tmp_path / "logs"), now=lambda: AT).add(0, 10, {"cpu_percent": 2.0, "memory_percent": 3.0})
+    EpochFiles(str(tmp_path / "logs")).add(0, 10, {"cpu_percent": 2.0, "memory_percent": 3.0}, AT)
     assert lines(tmp_path) == [
         "step,timestamp,cpu_percent,memory_percent,mine",
         "0,then,1.0,,7",
@@ -109,9 +110,9 @@ def test_a_file_that_is_there_is_continued(files: EpochFiles, tmp_path: Path) ->
 
 def test_a_file_that_is_taken_away_begins_anew(files: EpochFiles, tmp_path: Path) -> None:
     """With its header."""
-    files.add(0, 0, {"cpu_percent": 1.0})
+    files.add(0, 0, {"cpu_percent": 1.0}, AT)
     (tmp_path / "logs" / "epoch_0.csv").unlink()
-    files.add(0, 10, {"cpu_percent": 2.0})
+    files.add(0, 10, {"cpu_percent": 2.0}, AT)
     assert lines(tmp_path) == ["step,timestamp,cpu_percent", f"10,{STAMP},2.0"]
 
 
@@ -119,35 +120,68 @@ def test_each_row_is_there_when_it_is_written_and_nothing_stays_open(files: Epoc
     """A job that ends by force loses no row."""
     before = os.listdir("/proc/self/fd")
     for step in range(3):
-        files.add(0, step, {"cpu_percent": 1.0})
+        files.add(0, step, {"cpu_percent": 1.0}, AT)
         assert len(lines(tmp_path)) == step + 2
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 @pytest.mark.parametrize("failing", ["open", "makedirs", "replace"])
-def test_a_disk_that_fails_is_told_of_once_and_training_goes_on(
+def test_a_disk_that_fails_is_told_of_once_and_the_next_epoch_is_tried_again(
     failing: str,
     files: EpochFiles,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Full or read-only: one clear word, no exception, and no further try."""
-    files.add(0, 0, {"cpu_percent": 1.0})
-    written = lines(tmp_path)
+    """Full or read-only: one clear word, no exception, no further try in this epoch, and whole rows when it works again."""
+    files.add(0, 0, {"cpu_percent": 1.0}, AT)
+    written, tries = lines(tmp_path), []
 
     def full(*_: object, **__: object) -> None:
+        tries.append(failing)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(*((resource_series, "open") if failing == "open" else (os, failing)), full, raising=False)
-    with caplog.at_level(logging.ERROR):
+    epoch = 1 if failing == "makedirs" else 0
+    with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
+        patch.setattr(*((resource_series, "open") if failing == "open" else (os, failing)), full, raising=False)
         for step in (1, 2):
-            files.add(1 if failing == "makedirs" else 0, step, {"gpu_0_util": 1.0})
+            files.add(epoch, step, {"gpu_0_util": 1.0}, AT)
+        assert len(tries) == 1
+        if failing != "replace":
+            files.add(epoch + 1, 0, {"gpu_0_util": 1.0}, AT)
+            assert len(tries) == 2
     [record] = caplog.records
-    assert "No more time series are written" in record.getMessage()
+    assert f"No more time series of epoch {epoch} are written to {tmp_path / 'logs'}" in record.getMessage()
     assert "No space left on device" in record.getMessage()
     assert "Training goes on" in record.getMessage()
     assert lines(tmp_path) == written
+    files.add(epoch + 2, 0, {"gpu_0_util": 1.0}, AT)
+    assert lines(tmp_path, epoch + 2) == ["step,timestamp,gpu_0_util", f"0,{STAMP},1.0"]
+
+
+def test_the_folder_stays_where_it_was_wherever_the_job_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative one is of where the job was as the run began."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    files = EpochFiles("logs")
+    files.add(0, 0, {"cpu_percent": 1.0}, AT)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    files.add(0, 10, {"cpu_percent": 2.0}, AT)
+    files.add(1, 0, {"cpu_percent": 3.0}, AT)
+    assert [len(lines(tmp_path, epoch)) for epoch in (0, 1)] == [3, 2]
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_folder_that_is_taken_away_is_made_anew(
+    files: EpochFiles, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the middle of an epoch, without a word."""
+    files.add(0, 0, {"cpu_percent": 1.0}, AT)
+    shutil.rmtree(tmp_path / "logs")
+    files.add(0, 10, {"cpu_percent": 2.0}, AT)
+    files.add(0, 20, {"cpu_percent": 3.0}, AT)
+    assert lines(tmp_path) == ["step,timestamp,cpu_percent", f"10,{STAMP},2.0", f"20,{STAMP},3.0"]
+    assert not caplog.records
 
 
 def test_columns_are_in_one_order_whoever_comes_first() -> None:

@@ -6,12 +6,17 @@ from __future__ import annotations
 import select
 import sys
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
+from otel_hwmetrics import forks
 from otel_hwmetrics.integrations.resource_figures import gpus_of
 from otel_hwmetrics.output import Regardless
 from otel_hwmetrics.sinks.base import Alert
 
+_printing: Final = forks.Section()
+"""A child that is forked in the middle would inherit the lock of the output, or a line that it would print again."""
+_NONE: Final[Mapping[str, int]] = MappingProxyType({})
 _OF_GPUS: Final = {
     "gpu_underused": "{device} underutilized: {value:.1f}% (threshold: {threshold:g}%)",
     "gpu_memory_pressure": "High {device} memory usage: {value:.1f}% (threshold: {threshold:g}%)",
@@ -24,32 +29,37 @@ _OF_HOST: Final = {
 }
 
 
-def block(batch: int, figures: Mapping[str, float], alerts: Iterable[Alert] = ()) -> str:
+def block(
+    batch: int, figures: Mapping[str, float], alerts: Iterable[Alert] = (), numbers: Mapping[str, int] = _NONE
+) -> str:
     """The block for one batch; lines and parts of lines of which nothing could be read are left out.
 
     Args:
         batch: Its number.
         figures: By the names of `otel_hwmetrics.integrations.resource_figures.TABLE`.
         alerts: Those that fire.
+        numbers: Of the GPUs, by what alerts on them are about.
     """
     gpus = gpus_of(figures)
     lines = [f"[Resources] Batch {batch}:", *(f"  {line}" for line in _lines(figures, gpus) if line)]
-    told = [f"  - {said(alert, several=len(gpus) > 1)}" for alert in alerts]
+    told = [f"  - {said(alert, several=len(gpus) > 1, numbers=numbers)}" for alert in alerts]
     return "\n".join([*lines, *(["", "[Resources] ⚠️ ALERTS:", *told] if told else [])])
 
 
-def said(alert: Alert, *, several: bool) -> str:
+def said(alert: Alert, *, several: bool, numbers: Mapping[str, int] = _NONE) -> str:
     """An alert in the words of training callbacks where they have any, else its own message.
 
     Args:
         alert: One that fires.
         several: Whether there are several GPUs, so that it has to be said which.
+        numbers: Of the GPUs, by what alerts on them are about; else it is called what the alert calls it.
     """
     words = _OF_GPUS.get(alert.name) or _OF_HOST.get(alert.name)
     if words is None or alert.value is None:
         return alert.message
     factor = 100.0 if alert.unit == "1" else 1.0
-    device = alert.device if several and alert.device else "GPU"
+    number = numbers.get(alert.transition.subject.key)
+    device = (f"GPU {number}" if number is not None else alert.device or "GPU") if several else "GPU"
     return words.format(device=device, value=alert.value * factor, threshold=alert.threshold * factor)
 
 
@@ -98,7 +108,7 @@ def say(text: str) -> None:
     Nothing comes of it where that is closed, or full: nobody waits for who reads it. Characters that it cannot take are
     shown by ``?``.
     """
-    with Regardless():  # a notebook's stream may raise whatever it likes
+    with Regardless(), _printing:  # a notebook's stream may raise whatever it likes
         stream = sys.stdout
         if stream is None or _is_full(stream):
             return

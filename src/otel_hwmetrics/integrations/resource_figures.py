@@ -10,13 +10,17 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from typing import Final, NamedTuple
 
+from otel_hwmetrics.alerts.subjects import subject_of
 from otel_hwmetrics.catalog import gpu, pressure, process, system, tree
 from otel_hwmetrics.model import Attribute, Metric, Reading, Snapshot
 
 PERCENT: Final = 100.0
 PER_MB: Final = 1 / 1024**2
+NVIDIA: Final = "NVIDIA"
+"""As ``hw.vendor`` tells it: whose numbers stay as they are."""
 GPU, CPU, IO = "gpu", "cpu", "io"
 """Kinds of figures; the callback has a switch for each. Memory of the host goes with its CPUs."""
 
@@ -130,6 +134,8 @@ class Figures:
     def __init__(self, kinds: Iterable[str]) -> None:
         wanted = frozenset(kinds)
         self._table = [figure for figure in TABLE if figure.kind in wanted]
+        self.numbers: dict[str, int] = {}
+        """Of the GPUs that were met, by their subjects' keys. No two share one."""
         self._totals: dict[tuple[str, str], float] = {}
         self._until: float | None = None  # where the last look's snapshot ended
 
@@ -139,9 +145,10 @@ class Figures:
         Growth is since the last look; there is none at the first, nor where the snapshot is still the same.
         """
         new, self._until = snapshot.window.end != self._until, snapshot.window.end
+        self._meet_gpus(snapshot)
         found: dict[str, float] = {}
         for figure in self._table:
-            for name, metric, value in _values(figure, snapshot):
+            for name, metric, value in self._values(figure, snapshot):
                 if not figure.grows:
                     found[name] = value
                 elif new:
@@ -151,25 +158,46 @@ class Figures:
                         found[name] = value - before
         return found
 
+    def _meet_gpus(self, snapshot: Snapshot) -> None:
+        """Give each GPU a number of its own: the driver's; where another vendor's has that already, the next one that is free.
 
-def _values(figure: Figure, snapshot: Snapshot) -> Iterator[tuple[str, Metric, float]]:
-    """The figure's values, one for each GPU or one in all."""
-    for each in figure.sums:
-        groups: dict[str, list[Reading]] = {}
-        for reading in snapshot.of(each.metric):
-            number = _gpu(reading.attributes) if figure.kind == GPU else ""
-            if number is not None:
-                groups.setdefault(figure.name.format(number), []).append(reading)
-        values = {name: each.among(readings, snapshot) for name, readings in sorted(groups.items())}
-        if any(value is not None for value in values.values()):
-            yield from (
-                (name, each.metric, value * figure.factor) for name, value in values.items() if value is not None
-            )
-            return
+        A GPU keeps it to the end.
+        """
+        metrics = {each.metric for figure in self._table if figure.kind == GPU for each in figure.sums}
+        met: dict[str, tuple[bool, int, str]] = {}
+        for reading in (reading for metric in metrics for reading in snapshot.of(metric)):
+            index, key = _index(reading), subject_of(reading.series).key
+            if index is not None and key not in self.numbers:
+                vendor = str(reading.attributes.get(gpu.HW_VENDOR, NVIDIA))
+                met[key] = (vendor.lower() != NVIDIA.lower(), index, key)
+        taken = set(self.numbers.values())
+        free = 1 + max((index for _, index, _ in met.values()), default=-1)
+        for _, index, key in sorted(met.values()):
+            number = index if index not in taken else next(each for each in count(free) if each not in taken)
+            self.numbers[key] = number
+            taken.add(number)
+
+    def _values(self, figure: Figure, snapshot: Snapshot) -> Iterator[tuple[str, Metric, float]]:
+        """The figure's values, one for each GPU or one in all."""
+        for each in figure.sums:
+            groups: dict[str, list[Reading]] = {}
+            for reading in snapshot.of(each.metric):
+                if figure.kind != GPU:
+                    groups.setdefault(figure.name, []).append(reading)
+                elif _index(reading) is not None:
+                    number = self.numbers[subject_of(reading.series).key]
+                    groups.setdefault(figure.name.format(number), []).append(reading)
+            values = {name: each.among(readings, snapshot) for name, readings in sorted(groups.items())}
+            if any(value is not None for value in values.values()):
+                yield from (
+                    (name, each.metric, value * figure.factor) for name, value in values.items() if value is not None
+                )
+                return
 
 
-def _gpu(attributes: Mapping[str, Attribute]) -> int | None:
+def _index(reading: Reading) -> int | None:
     """By what number the driver's tools call the GPU; None for a part of one (MIG), and for what is none."""
+    attributes = reading.attributes
     if gpu.HW_PARENT in attributes and gpu.HW_SENSOR_LOCATION not in attributes:
         return None
     number = attributes.get(gpu.GPU_INDEX)

@@ -8,7 +8,8 @@ from typing import Any
 
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.integrations.lightning import Numbered, join
-from otel_hwmetrics.integrations.resource_watch import Settings, Watch
+from otel_hwmetrics.integrations.resource_settings import Settings
+from otel_hwmetrics.integrations.resource_watch import Watch
 from otel_hwmetrics.sinks.base import Alert
 
 
@@ -21,12 +22,13 @@ class ResourceMonitorCallback(Numbered):
 
     Where no instrumentation runs when ``fit`` begins, one is started with these thresholds and switches, and ended with
     ``fit``; thresholds that are left at their defaults are those of the environment and of files. One that runs is left as it
-    is, and its thresholds hold: switches then say what is shown. Only the process of global rank 0 prints and writes; each
-    calls back on its own alerts.
+    is, and its thresholds hold: switches then say what is shown. Only the process of global rank 0 prints and writes, on
+    threads beside the training, for which the end of ``fit`` waits a second at most; each calls back on its own alerts.
 
     Args:
         enabled: Do anything at all; else each hook is one look at an attribute.
-        log_interval: Batches of an epoch from one look to the next; the first is one.
+        log_interval: Batches of an epoch from one look to the next; the first is one. What was shown already is not shown
+            again: where batches are fast, there is a block and a row for each new sample (option ``sample_interval``).
         gpu_monitoring: Show the GPUs, and judge alerts on them.
         cpu_monitoring: Likewise CPUs and memory of the host.
         io_monitoring: Likewise reading and writing.

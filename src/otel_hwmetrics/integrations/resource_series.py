@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from otel_hwmetrics import redaction
@@ -26,48 +26,69 @@ class EpochFiles:
     is read for the first time gets its column at once, between the others, and is empty in the rows before. A file that is
     there already, of an epoch that is resumed or of an earlier run, is continued.
 
+    Where the disk fails, the rest of the epoch has no rows, and the next one is tried again.
+
     Args:
-        folder: Where; made with the first row.
-        now: Seconds since 1970.
+        folder: Where; made with the first row, and again should it be taken away. It stays the same, wherever the job goes.
     """
 
-    def __init__(self, folder: str, now: Callable[[], float] = time.time) -> None:
-        self._folder = folder
-        self._now = now
+    def __init__(self, folder: str) -> None:
+        try:
+            self.folder = os.path.abspath(folder)
+        except FileNotFoundError:  # where the job is has been taken away
+            self.folder = folder
         self._path = ""
         self._columns: list[str] = []
-        self._failed = False
+        self._failed: int | None = None  # in what epoch, last
+        self._told = False
 
-    def add(self, epoch: int, step: int, figures: Mapping[str, float]) -> None:
+    def add(self, epoch: int, step: int, figures: Mapping[str, float], at: float) -> None:
         """Write a row.
 
         Args:
             epoch: Number of the epoch, from 0.
             step: What the row is of: the number of the batch within the epoch.
             figures: By their names; what is missing is left empty.
+            at: When they were looked at, in seconds since 1970.
         """
-        if self._failed:
+        if self._failed == epoch:
             return
+        path = os.path.join(self.folder, f"epoch_{epoch}.csv")
         try:
-            self._add(os.path.join(self._folder, f"epoch_{epoch}.csv"), step, figures)
+            try:
+                self._add(path, step, figures, at)
+            except FileNotFoundError:  # the folder was taken away meanwhile
+                self._path = ""
+                self._add(path, step, figures, at)
         except (OSError, ValueError) as error:  # full, read-only, gone; or what is there is no text
-            self._failed = True
-            _logger.error(
-                "No more time series are written to %s: %s. Training goes on.", redaction.place(self._folder), error
-            )
+            self._failed, self._path = epoch, ""
+            self._tell(epoch, error)
 
-    def _add(self, path: str, step: int, figures: Mapping[str, float]) -> None:
+    def _tell(self, epoch: int, error: Exception) -> None:
+        if not self._told:
+            _logger.error(
+                "No more time series of epoch %d are written to %s: %s. The next epoch is tried again, without a further "
+                "word. Training goes on.",
+                epoch,
+                redaction.place(self.folder),
+                error,
+            )
+        self._told = True
+
+    def _add(self, path: str, step: int, figures: Mapping[str, float], at: float) -> None:
         if path != self._path:
-            os.makedirs(self._folder, exist_ok=True)
-            self._path, self._columns = path, _columns_of(path)
+            os.makedirs(self.folder, exist_ok=True)
+            self._columns = _columns_of(path)
+            self._path = path
         if any(name not in self._columns for name in figures):
             self._widen({**dict.fromkeys(self._columns), **figures})
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self._now()))
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(at))
         cells = [str(step), stamp, *(_cell(figures.get(name)) for name in self._columns)]
-        with open(path, "a", opener=opened, encoding="utf-8", newline="") as file:
-            if file.tell() == 0:  # new, or taken away meanwhile
-                file.write(",".join((*FIXED, *self._columns)) + "\n")
-            file.write(",".join(cells) + "\n")
+        # At once, and nothing that a child which is forked meanwhile could write again.
+        with open(path, "ab", buffering=0, opener=opened) as file:
+            new = os.fstat(file.fileno()).st_size == 0  # or taken away meanwhile
+            rows = [[*FIXED, *self._columns], cells] if new else [cells]
+            file.write("".join(",".join(row) + "\n" for row in rows).encode())
 
     def _widen(self, names: Mapping[str, object]) -> None:
         """Give the file columns for these; it is replaced as a whole, so that no row is ever lost."""

@@ -3,90 +3,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any, Final
+import time
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import otel_hwmetrics as hw
 from otel_hwmetrics import redaction
-from otel_hwmetrics.alerts.builtin import RULES
-from otel_hwmetrics.alerts.rule import State
-from otel_hwmetrics.config import FAMILIES
 from otel_hwmetrics.integrations.lightning import LIGHTNING
+from otel_hwmetrics.integrations.resource_beside import Beside
 from otel_hwmetrics.integrations.resource_console import block, say
-from otel_hwmetrics.integrations.resource_figures import CPU, GPU, IO, Figures
+from otel_hwmetrics.integrations.resource_figures import Figures
 from otel_hwmetrics.integrations.resource_series import EpochFiles
+from otel_hwmetrics.integrations.resource_settings import Settings
+from otel_hwmetrics.model import Snapshot
 from otel_hwmetrics.sinks.base import Alert
+from otel_hwmetrics.sinks.hooks import HOOKS
 from otel_hwmetrics.sinks.tracker import TRACKER
 
 _logger = redaction.logger()
 
-THRESHOLDS: Final = ("gpu_util_threshold", "memory_threshold", "io_wait_threshold")
+PATIENCE: Final = 1.0
+"""Seconds that the end of a run waits for what is yet to be shown and written, all in all."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The arguments of `ResourceMonitorCallback`, where they are told.
+class Look(NamedTuple):
+    """One look at the machine.
 
-    Raises:
-        TypeError: ``on_alert`` cannot be called.
-        ValueError: Another one is not what it should be.
+    Attributes:
+        snapshot: What was known.
+        alerts: Those that fired.
+        epoch: Its number, from 0.
+        batch: Its number within the epoch, from 0.
+        at: When, in seconds since 1970.
     """
 
-    log_interval: int = 10
-    gpu_monitoring: bool = True
-    cpu_monitoring: bool = True
-    io_monitoring: bool = True
-    alert_gpu_underutilization: bool = True
-    alert_memory_pressure: bool = True
-    alert_io_bottleneck: bool = True
-    gpu_util_threshold: float = 0.5
-    memory_threshold: float = 0.9
-    io_wait_threshold: float = 0.3
-    export_timeseries: bool = True
-    timeseries_path: str = "resource_logs"
-    on_alert: Callable[[Alert], object] | None = None
-
-    def __post_init__(self) -> None:
-        if self.log_interval < 1:
-            raise ValueError(f"log_interval is a number of batches, 1 or more, not {self.log_interval!r}")
-        for name in THRESHOLDS:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share, 0 to 1, not {getattr(self, name)!r}")
-        if self.on_alert is not None and not callable(self.on_alert):
-            raise TypeError(f"on_alert takes something to call with an Alert, not {self.on_alert!r}")
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Which figures are shown."""
-        on = {GPU: self.gpu_monitoring, CPU: self.cpu_monitoring, IO: self.io_monitoring}
-        return tuple(kind for kind, shown in on.items() if shown)
-
-    def hides(self, rule: str) -> bool:
-        """Whether alerts of a rule are not wanted."""
-        return (
-            (not self.gpu_monitoring and rule.startswith("gpu_"))
-            or (not self.cpu_monitoring and rule.startswith(("cpu_", "host_")))
-            or (not (self.io_monitoring and self.alert_io_bottleneck) and rule == "io_bottleneck")
-            or (not self.alert_gpu_underutilization and rule in FAMILIES["alert_gpu_underutilization"].rules)
-            or (not self.alert_memory_pressure and rule in FAMILIES["alert_memory_pressure"].rules)
-        )
-
-    @property
-    def thresholds(self) -> dict[str, float]:
-        """Those that are not as they are by default."""
-        usual = {each.name: each.default for each in fields(self)}
-        return {name: getattr(self, name) for name in THRESHOLDS if getattr(self, name) != usual[name]}
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What an instrumentation is started with: what is not as it is by default."""
-        off = {rule.name: {"enabled": False} for rule in RULES if self.hides(rule.name)}
-        return {**self.thresholds, **({"rules": off} if off else {})}
+    snapshot: Snapshot
+    alerts: tuple[Alert, ...]
+    epoch: int
+    batch: int
+    at: float
 
 
 class Watch:
-    """Watches one run of a Trainer, on the thread that trains.
+    """Watches one run of a Trainer, on the thread that trains; what may take long is done beside it.
+
+    The console and the files have a thread each: a disk that hangs keeps nobody from seeing what happens.
 
     Args:
         settings: Of the callback.
@@ -100,9 +61,12 @@ class Watch:
         self._shows = bool(trainer.is_global_zero)
         self._figures = Figures(settings.kinds)
         self._files = EpochFiles(settings.timeseries_path) if settings.export_timeseries else None
+        self._showing = Beside("resources", "nothing more is shown of the machine")
+        self._writing = Beside("timeseries", "no more time series are written")
+        self._seen: Snapshot | None = None
+        self._over = False
         self._started: hw.Instrumentation | None = None
         self._teller: Any = None
-        self._firing: dict[tuple[str, str], Alert] = {}
 
     def begin(self, after: object) -> None:
         """Have something run that measures, and hear of its alerts.
@@ -116,7 +80,12 @@ class Watch:
             _logger.warning(
                 "ResourceMonitorCallback changes nothing of the instrumentation that runs already: that one's thresholds hold."
             )
-        hw.on_alert(self._hear)
+        if self._shows:
+            self._showing.start()
+            if self._files is not None:
+                self._writing.start()
+        if self._settings.on_alert is not None:
+            hw.on_alert(self._hear)
         self._have_told(after)
 
     def _have_told(self, after: object) -> None:
@@ -132,18 +101,11 @@ class Watch:
 
     def _hear(self, alert: Alert) -> None:
         """Called on the thread of callbacks."""
-        if self._settings.hides(alert.name):
-            return
-        key = alert.name, alert.transition.subject.key
-        if alert.state is State.FIRING:
-            self._firing[key] = alert
-        else:
-            self._firing.pop(key, None)
-        if self._settings.on_alert is not None:
+        if self._settings.on_alert is not None and not self._settings.hides(alert.name):
             self._settings.on_alert(alert)
 
     def look(self, epoch: int, batch: int) -> None:
-        """Show and write what is known now; nothing before the first sample.
+        """Have shown and written what is known now: once, however many looks come upon the same snapshot. Never waits.
 
         Args:
             epoch: Its number, from 0.
@@ -152,15 +114,22 @@ class Watch:
         if not self._shows:
             return
         snapshot = hw.snapshot()
-        if snapshot is None:
+        if snapshot is None or snapshot is self._seen:
             return
-        figures = self._figures.of(snapshot)
-        say(block(batch, figures, list(self._firing.values())))
+        self._seen = snapshot
+        self._showing.do(partial(self._show, Look(snapshot, HOOKS.firing, epoch, batch, time.time())))
+
+    def _show(self, look: Look) -> None:
+        """Called on the thread that shows."""
+        figures = self._figures.of(look.snapshot)
         if self._files is not None:
-            self._files.add(epoch, batch, figures)
+            self._writing.do(partial(self._files.add, look.epoch, look.batch, figures, look.at))
+        if not self._over:
+            alerts = [alert for alert in look.alerts if not self._settings.hides(alert.name)]
+            say(block(look.batch, figures, alerts, self._figures.numbers))
 
     def end(self, error: BaseException | None = None) -> None:
-        """End what was begun here.
+        """End what was begun here, once all is shown and written; that is waited for `PATIENCE` seconds.
 
         Args:
             error: What ended the run, if that was an exception.
@@ -170,5 +139,26 @@ class Watch:
             if self._teller in self._trainer.callbacks:
                 self._trainer.callbacks.remove(self._teller)
         hw.off_alert(self._hear)
-        if self._started is not None:
-            self._started.shutdown()
+        try:
+            self._finish()
+        finally:  # Ctrl-C meanwhile, too
+            if self._started is not None:
+                self._started.shutdown()
+
+    def _finish(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        not_shown = self._showing.end(PATIENCE)
+        self._over = True  # what comes when the run is over is shown no more, but written
+        not_written = self._writing.end(max(0.0, deadline - time.monotonic()))
+        self._tell_of_left(not_shown + self._showing.left_out, "shown")
+        if self._files is not None:
+            place = redaction.place(self._files.folder)
+            self._tell_of_left(not_written + self._writing.left_out, f"written to {place}")
+
+    def _tell_of_left(self, looks: int, done: str) -> None:
+        if looks:
+            _logger.warning(
+                "%d looks at the machine are not yet %s: nothing more was taken there. Training is not affected.",
+                looks,
+                done,
+            )
