@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from otel_hwmetrics import flat
 from otel_hwmetrics.catalog import METRICS, framework, gpu, own, pressure, process, system
-from otel_hwmetrics.model import Metric, Reading, Series, Snapshot, Window
+from otel_hwmetrics.model import Kind, Metric, Reading, Series, Snapshot, Unit, Window
 
 ALLOWED_BY_MLFLOW = re.compile(r"[/\w.\- ]{1,250}", re.ASCII)
 """mlflow.utils.validation._validate_metric_name, in the strict form that older servers have; and the length of a key."""
@@ -31,6 +31,7 @@ GPU: dict[str, Any] = {
 }
 SENSOR = GPU | {gpu.HW_PARENT: "GPU-5a1e0000", gpu.HW_ID: "GPU-5a1e0000/temperature/gpu", gpu.HW_SENSOR_LOCATION: "gpu"}
 MIG = GPU | {gpu.HW_NAME: "GPU 0 MIG 1/0", gpu.HW_PARENT: "GPU-5a1e0000", gpu.HW_ID: "MIG-77"}
+LONG = Metric("hwmetrics.long", Kind.GAUGE, Unit.RATIO, "Nearly too long.", (*gpu.DEVICE, "a", "b", "c"))
 
 
 def snapshot(*series: Series) -> Snapshot:
@@ -121,20 +122,41 @@ def test_a_value_that_looks_like_anothers_name_is_not_taken_for_it() -> None:
     assert list(snapshot(Series(system.UPTIME, {"since": "boot"})).as_dict()) == ["system.uptime/since--boot"]
 
 
-def test_two_devices_of_one_number_have_a_name_each() -> None:
-    """A machine with GPUs of two vendors loses none of them."""
-    other = GPU | {gpu.HW_ID: "0000:03:00.0", gpu.HW_VENDOR: "amd"}
-    names = list(snapshot(Series(gpu.MEMORY_USAGE, GPU), Series(gpu.MEMORY_USAGE, other)).as_dict())
-    assert len(names) == 2
-    assert all(re.fullmatch(r"hw\.gpu\.memory\.usage/gpu_0--[0-9a-f]{8}", name) for name in names)
+AMD = GPU | {gpu.HW_ID: "0000:03:00.0", gpu.HW_VENDOR: "AMD"}
+
+
+def test_gpus_of_two_vendors_with_one_number_keep_their_names() -> None:
+    """Whether the other one is there or not, and whatever driver it has."""
+    newer = AMD | {gpu.HW_DRIVER_VERSION: "6.16.13"}
+    found = [
+        list(snapshot(*(Series(gpu.MEMORY_USAGE, each) for each in told)).as_dict())
+        for told in ((GPU, AMD), (GPU,), (AMD,), (newer,))
+    ]
+    ours, other = "hw.gpu.memory.usage/gpu_0", "hw.gpu.memory.usage/amd_gpu_0"
+    assert found == [[ours, other], [ours], [other], [other]]
+
+
+@pytest.mark.parametrize("metric", [gpu.MEMORY_USAGE, LONG])
+def test_devices_that_share_all_of_a_name_have_one_each_all_the_same(metric: Metric) -> None:
+    """Of 250 characters at most, and another driver changes none of them."""
+    more = dict.fromkeys(metric.attributes, "x" * 60) if metric is LONG else {}
+    names = []
+    for driver in ("580.95.05", "590.1"):
+        pair = [more | GPU | {gpu.HW_ID: each, gpu.HW_DRIVER_VERSION: driver} for each in ("GPU-a", "GPU-b")]
+        names.append(list(snapshot(*(Series(metric, each) for each in pair)).as_dict()))
+    assert names[0] == names[1]
+    assert len(set(names[0])) == 2
+    assert all(re.fullmatch(r".*--[0-9a-f]{8}", name) and len(name) <= 250 for name in names[0])
 
 
 def test_the_keys_of_devices_are_those_of_the_catalog() -> None:
     """They are written twice, since the catalog is on a floor above."""
     assert frozenset(gpu.DEVICE) == flat.OF_DEVICES
-    assert (flat.HW_ID, flat.HW_NAME, flat.GPU_INDEX, flat.CUDA_ORDINAL) == (
+    assert (flat.HW_ID, flat.HW_NAME, flat.HW_VENDOR, flat.HW_DRIVER_VERSION, flat.GPU_INDEX, flat.CUDA_ORDINAL) == (
         gpu.HW_ID,
         gpu.HW_NAME,
+        gpu.HW_VENDOR,
+        gpu.HW_DRIVER_VERSION,
         gpu.GPU_INDEX,
         gpu.CUDA_ORDINAL,
     )

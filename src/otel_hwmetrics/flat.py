@@ -3,11 +3,13 @@
 
 The name is the metric's and, behind a ``/``, a part for its device and one for the value of each further attribute, in the
 order of the metric's row: ``hw.gpu.utilization/gpu_0.general``, ``system.memory.usage/used``, ``system.uptime``. It follows
-from the series alone, so it is the same in every snapshot and in every run.
+from the series alone, so it is the same in every snapshot and in every run, but where two devices of one kind have one name.
 
-- **Devices.** A GPU is ``gpu_`` and the number by which the driver's tools call it, a MIG instance ``gpu_0_mig_1_0``; an
-  allocator ``cuda_`` and CUDA's ordinal; any other device goes by its ``hw.name``, else by its ``hw.id``. What is further
-  known of a device (model, vendor, driver, UUID) is left out.
+- **Devices.** A GPU is ``gpu_`` and the number by which the driver's tools call it, with its vendor before that if it is
+  not NVIDIA's: ``gpu_0``, ``amd_gpu_0``. A MIG instance is ``gpu_0_mig_1_0``; an allocator ``cuda_`` and CUDA's ordinal; any
+  other device goes by its ``hw.name``, else by its ``hw.id``. What is further known of a device (model, driver, UUID) is left
+  out. Devices that have all this in common, which no source of ours tells of, have ``--`` and a digest each while they
+  are there together.
 - **Missing attributes.** A value is told with its key, ``key--value``, where one before it in the row is missing.
 - **Characters.** Letters, digits, ``_`` and ``-`` stay. A value with anything else, or of more than 64 characters, has
   ``_`` in its place and ends in ``--`` and eight digits of its SHA-256, so that two values never have one name: a file
@@ -31,15 +33,19 @@ if TYPE_CHECKING:
 # By their names in the conventions and in the catalog, which is on a floor above (tests/test_as_dict.py compares them).
 HW_ID: Final = "hw.id"
 HW_NAME: Final = "hw.name"
+HW_VENDOR: Final = "hw.vendor"
+HW_DRIVER_VERSION: Final = "hw.driver_version"
 GPU_INDEX: Final = "hwmetrics.gpu.index"
 CUDA_ORDINAL: Final = "hwmetrics.cuda.ordinal"
 OF_DEVICES: Final = frozenset(
     {
         *(HW_ID, HW_NAME, GPU_INDEX, CUDA_ORDINAL),
-        *("hw.parent", "hw.type", "hw.vendor", "hw.model", "hw.driver_version"),
+        *(HW_VENDOR, HW_DRIVER_VERSION, "hw.parent", "hw.type", "hw.model"),
     }
 )
 """Attributes that together tell one device, and are one part of the name."""
+
+NVIDIA: Final = "nvidia"
 
 LONGEST: Final = 64
 """Characters of a part that are kept as they are."""
@@ -56,12 +62,18 @@ def flat_name(series: Series) -> str:
     """The name of a series. From any thread."""
     parts = ".".join(_parts(series))
     name = f"{series.metric.name}/{parts}" if parts else series.metric.name
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 10]}--{_digest(name)}"
+    return _cut(name)
 
 
 def told_apart(name: str, series: Series) -> str:
-    """The name of a series that shares its `flat_name` with another: of two devices by one number, say, of two vendors."""
-    return f"{name}--{_digest(repr(series))}"
+    """The name of a series that shares its `flat_name` with another. It outlives an update of the driver."""
+    lasting = sorted((key, value) for key, value in series.attributes.items() if key != HW_DRIVER_VERSION)
+    return _cut(f"{name}--{_digest(repr(lasting))}")
+
+
+def _cut(name: str) -> str:
+    """The name itself where it is short enough."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 10]}--{_digest(name)}"
 
 
 def _parts(series: Series) -> Iterator[str]:
@@ -83,7 +95,9 @@ def _device(attributes: Mapping[str, Attribute]) -> str:
     name = str(attributes.get(HW_NAME, ""))
     if GPU_INDEX in attributes:
         part = _MIG.search(name)
-        return f"gpu_{attributes[GPU_INDEX]}" + (f"_mig_{part[1].replace('/', '_')}" if part is not None else "")
+        vendor = _legal(str(attributes.get(HW_VENDOR, NVIDIA)).lower().replace(" ", "_"))
+        maker = f"{vendor}_" if vendor != NVIDIA else ""
+        return f"{maker}gpu_{attributes[GPU_INDEX]}" + (f"_mig_{part[1].replace('/', '_')}" if part is not None else "")
     if CUDA_ORDINAL in attributes:
         return f"cuda_{attributes[CUDA_ORDINAL]}"
     if name:

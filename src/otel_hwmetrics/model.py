@@ -312,8 +312,8 @@ class Snapshot:
         """Every reading by a flat name, for loggers: ``self.log_dict``, W&B, MLflow, TensorBoard.
 
         Values are in the units of the catalog (SI). A series has the same name in every snapshot, made of the metric's name
-        and its attribute values (`otel_hwmetrics.flat` has the rule): ``hw.temperature/gpu_0.gpu``,
-        ``system.memory.usage/used``. Names have letters, digits and ``._-/`` alone, and no two series share one.
+        and its attribute values (`otel_hwmetrics.flat` has the rule, and its one exception): ``hw.temperature/gpu_0.gpu``,
+        ``system.memory.usage/used``. Names have letters, digits and ``._-/`` alone, 250 at most, and no two series share one.
 
         Returns:
             A new dictionary, of floats; empty of what could not be read.
