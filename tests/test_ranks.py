@@ -114,6 +114,9 @@ def test_ranks_are_integers() -> None:
     assert {type(value) for value in ranks(TORCHRUN).values()} == {int}
 
 
+RANDOM = "8f9d2c9e-1111-4222-8333-123456789abc"
+STANDALONE = TORCHRUN | {"GROUP_RANK": "0", "GROUP_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": RANDOM}
+"""What torchrun of PyTorch 2.13 sets on one node."""
 ARRAY = {"SLURM_ARRAY_JOB_ID": "90", "SLURM_ARRAY_TASK_ID": "9"}
 
 
@@ -134,6 +137,14 @@ ARRAY = {"SLURM_ARRAY_JOB_ID": "90", "SLURM_ARRAY_TASK_ID": "9"}
         pytest.param({"FLUX_JOB_ID": "ƒ2uZ"}, "ƒ2uZ", id="Flux"),
         pytest.param(TORCHRUN | {"TORCHELASTIC_RUN_ID": "exp-7"}, "exp-7", id="torchrun"),
         pytest.param(ACCELERATE, "", id="a run that nobody named"),
+        pytest.param(STANDALONE, "", id="a run of one node that nobody named"),
+        pytest.param(STANDALONE | {"GROUP_WORLD_SIZE": "2"}, RANDOM, id="a random name that two nodes know"),
+        pytest.param(STANDALONE | {"TORCHELASTIC_RUN_ID": f"{RANDOM}-a"}, f"{RANDOM}-a", id="more than a random name"),
+        pytest.param(STANDALONE | RAY, "02000000", id="a random name, then Ray's"),
+        pytest.param({"TORCHELASTIC_RUN_ID": "exp 7", "RAY_JOB_ID": "02000000"}, "02000000", id="no name, then Ray's"),
+        pytest.param({"SLURM_JOB_ID": "9 9", "TORCHELASTIC_RUN_ID": "exp-7"}, "exp-7", id="no name, then torchrun's"),
+        pytest.param({"TORCHELASTIC_RUN_ID": "ghp_0123456789abcdefABCDEF"}, "", id="a key"),
+        pytest.param({"TORCHELASTIC_RUN_ID": "token=abc123x", "PMIX_NAMESPACE": "n1"}, "n1", id="a secret, then PMIx'"),
         pytest.param(SLURM | TORCHRUN | {"TORCHELASTIC_RUN_ID": "exp-7"}, "99", id="torchrun under SLURM"),
         pytest.param(RAY, "02000000", id="Ray"),
         pytest.param(RAY | {"RAY_JOB_ID": "ffffffff"}, "", id="a worker of Ray's before its job"),

@@ -87,18 +87,23 @@ class Job(NamedTuple):
     """A job, as what started it calls it.
 
     Attributes:
-        by: Whose word it is: ``SLURM``, ``torchrun``.
+        by: Whose word it is: ``SLURM``, ``LSF``.
         id: In the notation of its commands.
+        key: What no other job of theirs on a node has.
     """
 
     by: str
     id: str
+    key: str
 
 
 _NAME: Final = re.compile(r"[\w.\[\]@+=-]{1,128}")
 """What a job may be called: neither an address nor what cannot be shown."""
 _NO_RUN: Final = "none"
 """What torchrun calls a run that nobody named."""
+_RANDOM: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+"""What it calls a run of one node that nobody named (`uuid.uuid4`), as of PyTorch 2.13 without ``--standalone``, too:
+https://github.com/pytorch/pytorch/blob/main/torch/distributed/run.py."""
 _NO_RAY_JOB: Final = "ffffffff"
 """Of a worker of Ray's that was started before there was a job for it."""
 
@@ -111,24 +116,30 @@ def batch_job(environ: Mapping[str, str]) -> Job | None:
     of an array), qsub(1B) of OpenPBS (PBS_JOBID has the index in it), qsub(1) of Grid Engine, flux-environment(7).
     """
     get = environ.get
-    if get("SLURM_JOB_ID"):
+    if number := get("SLURM_JOB_ID"):
+        # Each element has a number of its own, and what an element starts inherits the words of the array.
         array, task = get("SLURM_ARRAY_JOB_ID"), get("SLURM_ARRAY_TASK_ID")
-        return Job("SLURM", f"{array}_{task}" if array and task else environ["SLURM_JOB_ID"])
-    if get("LSB_JOBID"):
+        return Job("SLURM", f"{array}_{task}" if array and task else number, number)
+    if number := get("LSB_JOBID"):
         index = get("LSB_JOBINDEX", "0")
-        return Job("LSF", environ["LSB_JOBID"] + (f"[{index}]" if index not in ("", "0") else ""))
-    if get("PBS_JOBID"):
-        return Job("PBS", environ["PBS_JOBID"])
-    if get("JOB_ID") and get("SGE_TASK_ID"):  # the first alone is a word that anybody may use
-        task = environ["SGE_TASK_ID"]
-        return Job("Grid Engine", environ["JOB_ID"] + (f".{task}" if task != "undefined" else ""))
-    if get("FLUX_JOB_ID"):
-        return Job("Flux", environ["FLUX_JOB_ID"])
+        return _job("LSF", number + (f"[{index}]" if index not in ("", "0") else ""))
+    if number := get("PBS_JOBID"):
+        return _job("PBS", number)
+    if (number := get("JOB_ID")) and (task := get("SGE_TASK_ID")):  # the first alone is a word that anybody may use
+        return _job("Grid Engine", number + (f".{task}" if task != "undefined" else ""))
+    if number := get("FLUX_JOB_ID"):
+        return _job("Flux", number)
     return None
+
+
+def _job(by: str, number: str) -> Job:
+    return Job(by, number, number)
 
 
 def job_id(environ: Mapping[str, str]) -> str:
     """What the job is called: by the batch system, else by torchrun, Ray or PMIx; empty where nobody does.
+
+    The first that is a name: no address, no text, nothing that looks like a secret, nothing that torchrun made up.
 
     Of Kubernetes there is nothing: it tells a container its pod's name, and of the job at most the completion index
     (https://kubernetes.io/docs/tasks/job/indexed-parallel-processing-static/). Of Ray it is the job of the cluster, not the
@@ -138,12 +149,26 @@ def job_id(environ: Mapping[str, str]) -> str:
     batch = batch_job(environ)
     names = (
         "" if batch is None else batch.id,
-        _other_than(_NO_RUN, environ.get("TORCHELASTIC_RUN_ID", "")),
+        _named_run(environ),
         _other_than(_NO_RAY_JOB, environ.get("RAY_JOB_ID", "")),
         environ.get("PMIX_NAMESPACE", ""),
     )
-    name = next(filter(None, names), "")
-    return name if _NAME.fullmatch(name) else ""
+    return next(filter(_may_be_told, names), "")
+
+
+def _may_be_told(name: str) -> bool:
+    """Whether it can be shown, and nobody's key is in it."""
+    if not _NAME.fullmatch(name):
+        return False
+    from otel_hwmetrics import redaction  # most processes that make a Resource are of no job
+
+    return redaction.text(name) == name
+
+
+def _named_run(environ: Mapping[str, str]) -> str:
+    """What torchrun's run is called, if somebody named it. A random name of many nodes is somebody's: all have to know it."""
+    name = _other_than(_NO_RUN, environ.get("TORCHELASTIC_RUN_ID", ""))
+    return "" if _RANDOM.fullmatch(name) and (_number(environ, "GROUP_WORLD_SIZE") or 1) == 1 else name
 
 
 def _other_than(nothing: str, name: str) -> str:

@@ -64,7 +64,6 @@ def test_jobs_are_told_from_each_other(environ: dict[str, str]) -> None:
     """Another number is another job; the one that the outermost launcher gave counts."""
     numbers = (
         *(
-            "SLURM_ARRAY_TASK_ID",
             "SLURM_JOB_ID",
             "LSB_JOBINDEX",
             "LSB_JOBID",
@@ -79,6 +78,13 @@ def test_jobs_are_told_from_each_other(environ: dict[str, str]) -> None:
     assert job_of(environ | {outermost: "another"}).key != job_of(environ).key
     if "SLURM_JOB_ID" in environ:
         assert job_of(environ | {"MASTER_PORT": "1"}).key == job_of(environ).key
+
+
+def test_jobs_of_one_element_of_an_array_are_told_from_each_other() -> None:
+    """What an element submits inherits the array's words, and has a number of its own."""
+    array = {"SLURM_ARRAY_JOB_ID": "4700", "SLURM_ARRAY_TASK_ID": "3"}
+    assert job_of(SLURM | array).key != job_of(SLURM | array | {"SLURM_JOB_ID": "4712"}).key
+    assert job_of(SLURM | array).key == job_of(SLURM).key
 
 
 def test_without_a_launcher_a_process_is_a_job_of_its_own() -> None:

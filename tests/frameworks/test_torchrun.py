@@ -114,6 +114,13 @@ def test_torchrun_is_silent_and_its_ranks_are_measured(ran: Ran) -> None:
     assert set(ran.of_ranks("process.memory.usage")) == {0, 1}
 
 
+def test_a_run_that_nobody_named_has_no_job(ran: Ran) -> None:
+    """The torchrun that is here has made up a name, which is not sent."""
+    points = ran.history["process.memory.usage"]
+    assert points
+    assert all("hwmetrics.job.id" not in point.attributes for point in points)
+
+
 def test_each_rank_tells_its_training(ran: Ran) -> None:
     """Its epochs and its steps; and how long gradients were exchanged, by what PyTorch has measured."""
     assert sorted(span.name for span in ran.spans) == ["epoch"] * 4 + ["training"] * 2

@@ -58,7 +58,7 @@ def job_of(environ: Mapping[str, str] | None = None) -> Job:
 def _named(environ: Mapping[str, str]) -> str:
     """What launchers call it; empty for nothing."""
     if batch := batch_job(environ):
-        return f"{batch.by}={batch.id}"
+        return f"{batch.by}={batch.key}"
     for row in _KEYS:
         if all(environ.get(variable) for variable in row):
             name = "\n".join(f"{variable}={environ[variable]}" for variable in row)
