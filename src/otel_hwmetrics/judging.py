@@ -200,7 +200,7 @@ class Judging:
             logs.on_alert(OfWorkers(alert.transition, alert.span, stacks=stacks))
 
     def _on_end(self, reason: str, exception: str) -> None:
-        """The job ends. Called on any thread, and waits for no lock.
+        """The job ends. Called on any thread, and waits for no lock that a job's thread may hold for long.
 
         What is ended from outside may hang. An exception has a traceback of its own, and the calls are over by now.
         """
