@@ -31,7 +31,7 @@ GPU: dict[str, Any] = {
 }
 SENSOR = GPU | {gpu.HW_PARENT: "GPU-5a1e0000", gpu.HW_ID: "GPU-5a1e0000/temperature/gpu", gpu.HW_SENSOR_LOCATION: "gpu"}
 MIG = GPU | {gpu.HW_NAME: "GPU 0 MIG 1/0", gpu.HW_PARENT: "GPU-5a1e0000", gpu.HW_ID: "MIG-77"}
-LONG = Metric("hwmetrics.long", Kind.GAUGE, Unit.RATIO, "Nearly too long.", (*gpu.DEVICE, "a", "b", "c"))
+LONG = Metric("hwmetrics.long", Kind.GAUGE, Unit.RATIO, "Nearly too long.", (*gpu.DEVICE, "a", "b", "c", "d"))
 
 
 def snapshot(*series: Series) -> Snapshot:
@@ -139,7 +139,7 @@ def test_gpus_of_two_vendors_with_one_number_keep_their_names() -> None:
 @pytest.mark.parametrize("metric", [gpu.MEMORY_USAGE, LONG])
 def test_devices_that_share_all_of_a_name_have_one_each_all_the_same(metric: Metric) -> None:
     """Of 250 characters at most, and another driver changes none of them."""
-    more = dict.fromkeys(metric.attributes, "x" * 60) if metric is LONG else {}
+    more = dict.fromkeys(metric.attributes, "x" * 55) if metric is LONG else {}
     names = []
     for driver in ("580.95.05", "590.1"):
         pair = [more | GPU | {gpu.HW_ID: each, gpu.HW_DRIVER_VERSION: driver} for each in ("GPU-a", "GPU-b")]

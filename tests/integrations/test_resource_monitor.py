@@ -254,9 +254,12 @@ def test_a_disk_that_hangs_holds_up_neither_the_training_nor_the_console(
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_shows_and_writes_nothing(
-    looks: list[Snapshot | None], capfd: pytest.CaptureFixture[str], tmp_path: Path
+    looks: list[Snapshot | None],
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
 ) -> None:
-    """Nor does it wait for threads that it has not got."""
+    """Nor does it wait for threads that it has not got, or say that they are missing."""
     looks.append(snapshot(host_readings()))
     callback = ResourceMonitorCallback(log_interval=1, timeseries_path=str(tmp_path))
 
@@ -267,7 +270,7 @@ def test_a_forked_child_shows_and_writes_nothing(
                 signal.alarm(30)  # ends it, should it hang
                 callback.on_train_batch_end(Trainer(), None, None, None, 1)
                 callback.teardown(Trainer(), None, "fit")
-                os._exit(0)
+                os._exit(len(caplog.records))
             assert os.waitpid(child, 0)[1] == 0
 
     Trainer().fit(callback, 2, fork)
@@ -437,6 +440,22 @@ def test_any_output_takes_the_block(stream: Any, shown: str, monkeypatch: pytest
     resource_console.say("[Resources] ⚠️ ALERTS: 72°C")
     stream.seek(0)
     assert stream.read() == shown
+
+
+def test_no_fork_comes_in_the_middle_of_printing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child would print the line again, or wait for the lock of the output for ever."""
+    free: list[bool] = []
+
+    class Stream(io.StringIO):
+        def flush(self) -> None:
+            lock = resource_console._printing.lock
+            other = threading.Thread(target=lambda: free.append(lock.acquire(blocking=False)))
+            other.start()
+            other.join()
+
+    monkeypatch.setattr(sys, "stdout", Stream())
+    resource_console.say("[Resources]")
+    assert free == [False]
 
 
 def test_a_closed_or_full_output_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:

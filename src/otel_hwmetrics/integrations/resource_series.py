@@ -61,7 +61,7 @@ class EpochFiles:
                 self._path = ""
                 self._add(path, step, figures, at)
         except (OSError, ValueError) as error:  # full, read-only, gone; or what is there is no text
-            self._failed, self._path = epoch, ""
+            self._failed = epoch
             self._tell(epoch, error)
 
     def _tell(self, epoch: int, error: Exception) -> None:
