@@ -26,6 +26,8 @@ import otel_hwmetrics as hw
 from alarms import AT, alert
 from otel_hwmetrics.alerts.builtin import RULES as BUILTIN
 from otel_hwmetrics.alerts.rule import State
+from otel_hwmetrics.config import Config
+from otel_hwmetrics.judging import Judging
 from otel_hwmetrics.sinks import stacks as module
 from otel_hwmetrics.sinks.base import Alert
 from otel_hwmetrics.sinks.frames import without_collection
@@ -496,6 +498,27 @@ def test_the_collector_is_left_as_it_was(*, on: bool) -> None:
         assert gc.isenabled() is on
     finally:
         (gc.enable if was else gc.disable)()
+
+
+def test_what_another_process_tells_of_takes_nothing(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through what judges: eight ranks see the GPUs of all, and one of them tells of each."""
+    clock, training, here = ManualClock(), crowd.add("trainer"), [False]
+    monkeypatch.setattr(SpanTracker, "training", lambda _: training)
+    judging = Judging(Config(), {}, SpanTracker(), None, lambda _rule, _subject: here[0], clock=clock)
+    told = Told()
+    judging._sinks = judging._here = (told,)
+    for here[0] in [False] * (AN_HOUR + 1) + [True]:
+        clock.advance(SHARED + 1)
+        judging._tell_of(firing("gpu_idle").transition, None)
+    assert [bool(each.stacks) for each in told] == [True] * AN_HOUR + [False, True]
+
+
+class Told(list[Alert]):
+    """What was told."""
+
+    def on_alert(self, alert: Alert) -> None:
+        """Keep it."""
+        self.append(alert)
 
 
 FORKS = """
