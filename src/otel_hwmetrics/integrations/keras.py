@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.config import Config
 from otel_hwmetrics.integrations.run import EPOCH, STEP
-from otel_hwmetrics.integrations.telling import Framework, Teller, heard, telling_here
+from otel_hwmetrics.integrations.telling import Framework, Teller, heard, telling_here, to_its_end
 from otel_hwmetrics.integrations.wrapping import within
 from otel_hwmetrics.stepclock import CLOCK
 
@@ -60,10 +60,7 @@ class _Telling(Teller):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether it would tell anything, were it the only one.
-
-        One that has joined by itself does in `fit` and `evaluate` alone: if a loop of the user's own fails, nobody says so.
-        """
+        """See `Teller`. One that joined by itself is so in `fit` and `evaluate` alone: of a user's own loop nobody says it failed."""
         return super().is_wanted and (_LOCAL.training > 0 or not self.automatic)
 
     @heard
@@ -168,14 +165,10 @@ def _wrap(keras: ModuleType) -> None:
             around(keras.Model, saving, _saves)
 
 
-def _callback(callbacks: Any) -> None:
-    KERAS.find(callbacks, _Telling, _class)
-
-
 def _made(wrapped: Callable[..., Any], callbacks: Any, args: Any, kwargs: Any) -> None:
     wrapped(*args, **kwargs)
     if _LOCAL.training:
-        _callback(callbacks)
+        KERAS.find(callbacks, _Telling, _class)
 
 
 def _ends_step(wrapped: Callable[..., Any], callbacks: Any, args: Any, kwargs: Any) -> None:
@@ -189,23 +182,14 @@ def _trains(wrapped: Callable[..., Any], _model: Any, args: Any, kwargs: Any) ->
     import keras
 
     _LOCAL.training += 1
-    before = telling_here()
-    error: BaseException | None = None
     try:
         with guard("joining the callbacks of a model"):
             for given in (*args, *kwargs.values()):
                 if isinstance(given, keras.callbacks.CallbackList):
-                    _callback(given)
-        return wrapped(*args, **kwargs)
-    except BaseException as raised:
-        error = raised
-        raise
+                    KERAS.find(given, _Telling, _class)
+        return to_its_end(wrapped, args, kwargs)
     finally:
-        for each in reversed(telling_here()):
-            if not any(each is outer for outer in before):
-                each.finish(error)
         _LOCAL.training -= 1
-        del error, before
 
 
 def _saves(wrapped: Callable[..., Any], _model: Any, args: Any, kwargs: Any) -> Any:

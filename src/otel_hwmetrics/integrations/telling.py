@@ -166,6 +166,22 @@ def the_one_of(ours: Iterable[T]) -> T | None:
     return chosen
 
 
+def to_its_end(wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call what trains: whoever has begun to tell of it on this thread finishes with it, also with what it raises."""
+    outer = telling_here()
+    error: BaseException | None = None
+    try:
+        return wrapped(*args, **kwargs)
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        for each in reversed(telling_here()):
+            if not any(each is one for one in outer):
+                each.finish(error)
+        del error  # it has this frame, which would have it
+
+
 def heard(event: Callable[..., None]) -> Callable[..., None]:
     """What a callback does at an event: faults are passed over, and where it should not tell any more it ends."""
 

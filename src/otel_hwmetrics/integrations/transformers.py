@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.config import Config
 from otel_hwmetrics.integrations.run import EPOCH, STEP
-from otel_hwmetrics.integrations.telling import Framework, Teller, heard
+from otel_hwmetrics.integrations.telling import Framework, Teller, heard, to_its_end
 from otel_hwmetrics.integrations.wrapping import within
 from otel_hwmetrics.stepclock import CLOCK
 
@@ -187,16 +187,8 @@ def _makes_place(callback: Any, given: object) -> bool:
 
 
 def _trains(wrapped: Callable[..., Any], trainer: Any, args: Any, kwargs: Any) -> Any:
-    ours = _callback(trainer)
-    if ours is None:
-        return wrapped(*args, **kwargs)
-    try:
-        result = wrapped(*args, **kwargs)
-    except BaseException as error:
-        ours.finish(error)
-        raise
-    ours.finish()
-    return result
+    _callback(trainer)
+    return to_its_end(wrapped, args, kwargs)
 
 
 def _does(name: str, wrapped: Callable[..., Any], trainer: Any, args: Any, kwargs: Any) -> Any:
