@@ -19,7 +19,11 @@ import time
 import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, TensorDataset
+from otel_hwmetrics.sources.exchange import EXCHANGE
 
+end = time.monotonic() + 60
+while not EXCHANGE.is_read and time.monotonic() < end:
+    time.sleep(0.05)
 dist.init_process_group("gloo")
 model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(4, 4))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -30,6 +34,66 @@ for _ in range(2):
         optimizer.step()
         time.sleep(0.1)  # long enough for PyTorch to be asked what it has measured
 dist.destroy_process_group()
+"""
+
+IN_BACKWARD = """
+import faulthandler
+import tempfile
+import threading
+import time
+import types
+import torch
+import torch.distributed as dist
+from torch.distributed.optim import _apply_optimizer_in_backward
+from torch.nn.parallel import DistributedDataParallel
+from otel_hwmetrics.sources import exchange
+
+faulthandler.dump_traceback_later(60, exit=True)  # where it hangs
+exchange.ASKED_EVERY = exchange.ASKED_AGAIN = 0.0
+end = time.monotonic() + 30
+while not exchange.EXCHANGE.is_read and time.monotonic() < end:
+    time.sleep(0.05)
+dist.init_process_group("gloo", init_method=f"file://{tempfile.mktemp()}", rank=0, world_size=1)
+
+def linear():
+    return torch.nn.Linear(4, 4)
+
+def train(model, *optimizers):
+    for _ in range(30):
+        model(torch.zeros(1, 4)).sum().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        time.sleep(0.03)
+
+def hooked(work):
+    def hook(state, bucket):
+        model.reducer._run_allreduce_hook(bucket).wait()
+        work()
+        done = torch.futures.Future()
+        done.set_result(bucket.buffer())
+        return done
+
+    model = DistributedDataParallel(linear(), gradient_as_bucket_view=True)
+    model.register_comm_hook(None, hook)
+    return model
+
+# PyTorch's own hook steps the optimizers; it asks for a stream, which a CPU lacks.
+torch.accelerator.current_stream = lambda: types.SimpleNamespace(wait_stream=lambda stream: None)
+bare = linear()
+_apply_optimizer_in_backward(torch.optim.SGD, bare.parameters(), {"lr": 0.01})
+train(DistributedDataParallel(bare, gradient_as_bucket_view=True))
+
+# One of the job's own steps all of them.
+model = hooked(lambda: [each.step() for each in optimizers])
+optimizers = [torch.optim.SGD([parameter], lr=0.01) for parameter in model.parameters()]
+train(model)
+
+# A backward pass of one thread goes on for as long as another thread trains.
+plain = DistributedDataParallel(linear())
+other = threading.Thread(target=train, args=(plain, torch.optim.SGD(plain.parameters(), lr=0.01)))
+waits = hooked(other.join)
+other.start()
+waits(torch.zeros(1, 4)).sum().backward()
 """
 
 SPAWNED = """
@@ -133,6 +197,15 @@ def test_each_rank_tells_its_training(ran: Ran) -> None:
     exchanges = ran.of_ranks(EXCHANGE)
     assert set(exchanges) == {0, 1}
     assert all(0 < seconds < 10 for seconds in exchanges.values())
+
+
+def test_a_job_that_steps_its_optimizer_within_a_backward_pass_does_not_hang(tmp_path: Path) -> None:
+    """DistributedDataParallel holds a lock there, and is asked what it has measured without waiting for that."""
+    script = tmp_path / "in_backward.py"
+    script.write_text(IN_BACKWARD)
+    ran = run(tmp_path, str(script), OTEL_PYTHON_HWMETRICS_SAMPLE_INTERVAL="0.2")
+    assert ran.history[STEPS]
+    assert ran.history[EXCHANGE]
 
 
 def test_compile_workers_are_silent(tmp_path: Path) -> None:

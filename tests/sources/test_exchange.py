@@ -4,76 +4,72 @@
 from __future__ import annotations
 
 import gc
-import threading
+import weakref
+from types import SimpleNamespace
 
 import pytest
 
 from otel_hwmetrics import _guard
 from otel_hwmetrics.catalog.distributed import DDP_COMMUNICATION, DDP_EXPOSED
 from otel_hwmetrics.model import Reading
-from otel_hwmetrics.sources.exchange import ASKED_EVERY, TOLD_FOR, Exchange
-from otel_hwmetrics.stepclock import StepClock
+from otel_hwmetrics.sources.exchange import ASKED_AGAIN, ASKED_EVERY, TOLD_FOR, Exchange
 
 
 class Scripted:
-    """A DistributedDataParallel, by what is asked of it."""
+    """A logger of a DistributedDataParallel, by what is asked of it."""
 
     def __init__(self, **told: int) -> None:
         self.told = told
-        self.asked_on: list[threading.Thread] = []
+        self.asked = 0
 
-    def _get_ddp_logging_data(self) -> dict[str, int]:
-        self.asked_on.append(threading.current_thread())
+    def _get_ddp_logging_data(self) -> SimpleNamespace:
+        self.asked += 1
         if not self.told:
-            raise RuntimeError("no logger")
-        return self.told
+            raise RuntimeError("no data")
+        return SimpleNamespace(ints_map=self.told, strs_map={})
 
 
 class Bench:
-    """An exchange with a clock that is moved by hand."""
+    """An exchange with a clock that is moved by hand, which somebody reads."""
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.steps = StepClock(lambda: self.now)
-        self.exchange = Exchange(self.steps, lambda: self.now)
+        self.exchange = Exchange(lambda: self.now)
+        self.read()
 
     def read(self) -> dict[str, float]:
-        """What is told, as a source would read it, on another thread; then a step ends."""
+        """What is told."""
         found: dict[str, float] = {}
-
-        def read() -> None:
-            for item in self.exchange.readings():
-                assert isinstance(item, Reading)
-                found[item.metric.name] = item.value
-
-        thread = threading.Thread(target=read)
-        thread.start()
-        thread.join()
+        for item in self.exchange.readings():
+            assert isinstance(item, Reading)
+            found[item.metric.name] = item.value
         return found
-
-    def step(self) -> None:
-        """A step ends."""
-        self.steps.step()
 
 
 @pytest.fixture
 def bench() -> Bench:
-    """One that knows no module."""
+    """One that has asked nobody yet."""
     return Bench()
 
 
 MEASURED = {"iteration": 10, "backward_comm_time": 40_000_000, "backward_compute_comm_overlap_time": 15_000_000}
 
 
-def test_it_is_asked_at_the_end_of_a_step_and_told_afterwards(bench: Bench) -> None:
-    """On the training's thread, in seconds; the exposed part is what was not hidden."""
-    module = Scripted(**MEASURED)
-    bench.exchange.know(module)
-    assert bench.read() == {}
-    assert module.asked_on == []
-    bench.step()
-    assert module.asked_on == [threading.current_thread()]
+def test_what_a_module_has_noted_is_told_afterwards(bench: Bench) -> None:
+    """In seconds; the exposed part is what was not hidden. Reading asks nobody: that might wait for a backward pass."""
+    logger = Scripted(**MEASURED)
+    bench.exchange.noted(logger)
     assert bench.read() == pytest.approx({DDP_COMMUNICATION.name: 0.04, DDP_EXPOSED.name: 0.025})
+    bench.now += ASKED_EVERY
+    assert bench.read()
+    assert logger.asked == 1
+
+
+def test_nobody_is_asked_for_what_nobody_reads() -> None:
+    """As where the source is off."""
+    logger = Scripted(**MEASURED)
+    Exchange().noted(logger)
+    assert not logger.asked
 
 
 @pytest.mark.parametrize(
@@ -84,49 +80,51 @@ def test_it_is_asked_at_the_end_of_a_step_and_told_afterwards(bench: Bench) -> N
         {"iteration": 10, "backward_comm_time": -5, "backward_compute_comm_overlap_time": 3},
     ],
 )
-def test_what_was_not_measured_is_not_told(bench: Bench, told: dict[str, int]) -> None:
-    """Absent is absent."""
-    bench.exchange.know(module := Scripted(**told))
-    bench.read()
-    bench.step()
-    assert module.asked_on
+def test_what_was_not_measured_is_not_told_and_soon_asked_for_again(bench: Bench, told: dict[str, int]) -> None:
+    """Absent is absent; a module measures nothing before its second forward pass."""
+    bench.exchange.noted(logger := Scripted(**told))
+    assert logger.asked == 1
     assert bench.read() == {}
+    logger.told = MEASURED
+    bench.exchange.noted(logger)
+    assert logger.asked == 1
+    bench.now += ASKED_AGAIN
+    bench.exchange.noted(logger)
+    assert bench.read()
 
 
-def test_it_is_asked_now_and_then_and_an_old_answer_is_told_no_more(bench: Bench) -> None:
-    """A step that was timed is told for a minute, however often the same answer comes."""
-    bench.exchange.know(module := Scripted(**MEASURED))
+def test_each_is_asked_now_and_then_and_an_old_answer_is_told_no_more(bench: Bench) -> None:
+    """A step that was timed is told for a minute, however often the same answer comes, by each of two modules."""
+    loggers = Scripted(**MEASURED), Scripted(**MEASURED)
     for _ in range(3):
-        bench.read()
-        bench.step()
-    assert len(module.asked_on) == 1
+        for logger in loggers:
+            bench.exchange.noted(logger)
+    assert [logger.asked for logger in loggers] == [1, 1]
     bench.now += ASKED_EVERY
-    bench.read()
-    bench.step()
-    assert len(module.asked_on) == 2
+    bench.exchange.noted(loggers[0])
+    assert [logger.asked for logger in loggers] == [2, 1]
     assert bench.read()
     bench.now += TOLD_FOR - ASKED_EVERY + 0.1
     assert bench.read() == {}
-    module.told = {**MEASURED, "iteration": 100}
-    bench.step()
+    loggers[0].told = {**MEASURED, "iteration": 100}
+    bench.exchange.noted(loggers[0])
     assert bench.read()
 
 
-def test_modules_live_no_longer_for_it_and_nobody_is_asked_without_one(bench: Bench) -> None:
-    """Nothing is called at a step either."""
-    bench.exchange.know(Scripted(**MEASURED))
+def test_loggers_live_no_longer_for_it(bench: Bench) -> None:
+    """With a logger goes what a whole model has of gradients."""
+    logger = Scripted(**MEASURED)
+    bench.exchange.noted(logger)
+    gone = weakref.ref(logger)
+    del logger
     gc.collect()
-    bench.read()
-    assert not bench.steps.is_called_back
+    assert gone() is None
 
 
-def test_a_module_that_fails_leaves_the_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_fails_leaves_the_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The training does not notice."""
     monkeypatch.setattr(_guard, "LOUD", False)
-    modules = Scripted(), Scripted(**MEASURED)
-    for module in modules:
-        bench.exchange.know(module)
-    bench.read()
-    bench.step()
+    for logger in (Scripted(), Scripted(**MEASURED)):
+        bench.exchange.noted(logger)
     assert bench.read()
     _guard.faults.clear()

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What PyTorch's DistributedDataParallel has measured of the exchange of gradients; asked on the training's own thread.
+"""What PyTorch's DistributedDataParallel has measured of the exchange of gradients; asked where it has just noted that.
 
-``DistributedDataParallel._get_ddp_logging_data`` copies numbers that it keeps in any case, and synchronises nothing. It
-takes a lock that a backward pass holds while it waits for the other processes; another thread that asked would wait for
-them, too, and might keep from the backward pass what that waits for. So it is asked at the end of a step, when there is no
-backward pass. Sources: ``torch/csrc/distributed/c10d/logger.cpp`` and ``reducer.cpp`` of https://github.com/pytorch/pytorch.
+Its `torch.distributed.Logger` copies numbers that it keeps in any case, and synchronises nothing. But it takes a lock, and
+a backward pass holds that lock while it waits for the other processes, and while it calls a communication hook, in which a
+job may step its optimizer. Whoever asks elsewhere, at the end of a step or on another thread, may wait for ever. So it is
+asked in one place: within ``DistributedDataParallel.forward``, on its thread, between two calls that take the same lock one
+after the other, ``Logger.set_runtime_stats_and_log`` and ``Reducer.prepare_for_forward``. Where this would wait, the job
+would wait there without it. Sources: ``torch/nn/parallel/distributed.py`` and ``logger.cpp`` and ``reducer.cpp`` in
+``torch/csrc/distributed/c10d`` of https://github.com/pytorch/pytorch.
 """
 
 from __future__ import annotations
@@ -18,10 +21,11 @@ from otel_hwmetrics._guard import guard
 from otel_hwmetrics.catalog import distributed as rows
 from otel_hwmetrics.model import Reading, Series
 from otel_hwmetrics.sources.base import Clock, Item, Reader
-from otel_hwmetrics.stepclock import CLOCK, StepClock
 
 ASKED_EVERY: Final = 5.0
-"""Seconds between two questions."""
+"""Seconds between two answers of a module."""
+ASKED_AGAIN: Final = 0.5
+"""Seconds after which a module is asked again that had measured nothing."""
 TOLD_FOR: Final = 60.0
 """Seconds for which an answer is told again while there is no newer one; a reader that exports as seldom so hears of each."""
 
@@ -35,46 +39,58 @@ class _Answer(NamedTuple):
     exposed: float
 
 
+class _Asked(NamedTuple):
+    due: float = 0.0
+    """When to ask again."""
+    step: object = None
+    """Which step it told of."""
+
+
+_NEVER: Final = _Asked()
+
+
 class Exchange:
-    """Asks the modules that it knows, at the end of a step, and tells the newest answer.
+    """Asks each logger now and then, and tells the newest answer.
 
     Args:
-        step_clock: Calls at the end of a step.
         clock: Monotonic seconds.
     """
 
-    def __init__(self, step_clock: StepClock = CLOCK, clock: Clock = time.monotonic) -> None:
-        self._step_clock = step_clock
+    def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        self._modules: weakref.WeakKeyDictionary[Any, object] = weakref.WeakKeyDictionary()  # which step each told last
+        self._asked: weakref.WeakKeyDictionary[Any, _Asked] = weakref.WeakKeyDictionary()
         self._answer: _Answer | None = None
-        self._due = 0.0
+        self.is_read = False
+        """Whether anybody reads what is answered; otherwise nobody is asked."""
 
-    def know(self, module: Any) -> None:
-        """Ask this DistributedDataParallel from now on, for as long as it lives. From any thread."""
-        self._modules[module] = None
+    def noted(self, logger: Any) -> None:
+        """Ask a `torch.distributed.Logger` if it is time, and if anybody reads what it answers.
+
+        To be called right after `set_runtime_stats_and_log` has returned, on the same thread, and nowhere else: see above.
+        """
+        if not self.is_read:
+            return
+        with guard("asking DistributedDataParallel what it has measured"):
+            now = self._clock()
+            asked = self._asked.get(logger, _NEVER)
+            if now < asked.due:
+                return
+            self._asked[logger] = asked._replace(due=now + ASKED_AGAIN)
+            told = logger._get_ddp_logging_data().ints_map  # noqa: SLF001 - what the module's own method of this name asks
+            step, took = told.get("iteration"), told.get("backward_comm_time", 0)
+            if took > 0:
+                self._asked[logger] = _Asked(now + ASKED_EVERY, step)
+                if step != asked.step:
+                    hidden = told.get("backward_compute_comm_overlap_time", 0)
+                    self._answer = _Answer(now, took / 1e9, max(0, took - hidden) / 1e9)
 
     def readings(self) -> Iterator[Item]:
-        """What is known now; has the modules asked when it is time. On the thread of its source."""
-        now = self._clock()
-        if len(self._modules) and now >= self._due:
-            self._due = now + ASKED_EVERY
-            self._step_clock.at_next_step(self._ask)
+        """What is known now. On the thread of its source."""
+        self.is_read = True
         answer = self._answer
-        if answer is not None and now - answer.at <= TOLD_FOR:
+        if answer is not None and self._clock() - answer.at <= TOLD_FOR:
             yield Reading(_COMMUNICATION, answer.communication, answer.at)
             yield Reading(_EXPOSED, answer.exposed, answer.at)
-
-    def _ask(self) -> None:
-        """Called on a thread that trains, at the end of a step."""
-        for module in tuple(self._modules):
-            with guard("asking DistributedDataParallel what it has measured"):
-                told = module._get_ddp_logging_data()  # noqa: SLF001 - see above
-                step, took = told.get("iteration"), told.get("backward_comm_time", 0)
-                if took > 0 and step != self._modules.get(module):
-                    self._modules[module] = step
-                    hidden = told.get("backward_compute_comm_overlap_time", 0)
-                    self._answer = _Answer(self._clock(), took / 1e9, max(0, took - hidden) / 1e9)
 
 
 EXCHANGE: Final = Exchange()
@@ -83,6 +99,6 @@ EXCHANGE: Final = Exchange()
 READER: Final = Reader[Exchange](
     (rows.DDP_COMMUNICATION, rows.DDP_EXPOSED),
     Exchange.readings,
-    call="torch.nn.parallel.DistributedDataParallel._get_ddp_logging_data",
+    call="torch.distributed.Logger._get_ddp_logging_data",
     where="PyTorch jobs on DistributedDataParallel, while the integration torch is on",
 )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What PyTorch tells of a training by several processes: which of how many this is, and how long they exchange gradients.
 
-For that each DistributedDataParallel is remembered when it is made: its constructor is replaced in the class, and put back.
+For that the method in which DistributedDataParallel notes what it has measured is replaced in its class, and put back.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def begin(torch: Any) -> None:
     global _torch  # noqa: PLW0603 - there is one PyTorch in a process
     _torch = torch
     ranks.ask(identity)
-    parallel = getattr(torch.nn.parallel, "DistributedDataParallel", None)
-    if parallel is not None:
-        _wrappings.around(parallel, "__init__", _remember)
+    logger = getattr(getattr(torch, "distributed", None), "Logger", None)
+    if logger is not None:
+        _wrappings.around(logger, "set_runtime_stats_and_log", _note)
 
 
 def end() -> None:
@@ -49,8 +49,7 @@ def identity() -> dict[str, Attribute]:
     return {}
 
 
-def _remember(made: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    result = made(*args, **kwargs)
-    with guard("remembering a DistributedDataParallel"):
-        EXCHANGE.know(instance)
+def _note(noting: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    result = noting(*args, **kwargs)
+    EXCHANGE.noted(instance)
     return result
