@@ -43,9 +43,14 @@ class World:
 
     def advance(self, seconds: int) -> None:
         """Let time pass, with a sample every second, judged and told."""
+        sampler = self.pipeline.sampler
         for _ in range(seconds):
+            # The end of a training span asks the sampler's own thread for a look, which may come to it later; two at once
+            # there never are.
+            with sampler._condition:
+                assert sampler._condition.wait_for(lambda: sampler._answered == sampler._asked, 20)
             self.clock.advance(1)
-            self.pipeline.sampler.sample()
+            sampler.sample()
             self.pipeline.tell()
         for waiting in self.pipeline._judging._waiting:
             waiting.close()
