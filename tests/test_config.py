@@ -162,7 +162,7 @@ def test_defaults_are_the_numbers_that_were_asked_for() -> None:
     config, errors = resolve({}, {}, Path("/nowhere"))
     assert errors == ()
     assert config == Config()
-    assert [name for name in SWITCHES if getattr(config, name) is not True] == ["per_cpu"]
+    assert [name for name in SWITCHES if getattr(config, name) is not True] == ["per_cpu", "step_gpu_time"]
     assert (config.metrics, config.dataset_paths) == (("default",), ())
     assert (config.sources, config.gpus) == (("auto",), "visible")
     assert (config.sample_interval, config.snapshot_timeout, config.source_timeout) == (1.0, 0.2, 0.5)
