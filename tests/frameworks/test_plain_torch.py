@@ -277,12 +277,12 @@ def persistent(job: Job) -> list[Span]:
 
 
 def nested(job: Job) -> list[Span]:
-    """The outermost loader's pass is the epoch."""
+    """The pass that steps are asked of is the epoch."""
     inner = batches(2)
     for _ in batches(3):
         for batch in inner:
             job.step(batch)
-    return [Span("training", "", None, 6), Span("epoch", "training", 0, 6)]
+    return [Span("training", "", None, 6), *(Span("epoch", "training", number, 2) for number in range(3))]
 
 
 def side_by_side(job: Job) -> list[Span]:

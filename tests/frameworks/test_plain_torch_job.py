@@ -64,13 +64,14 @@ def test_there_is_a_training_with_its_epochs_and_evaluations(arrived: Arrived) -
 
 
 def test_they_last_for_as_long_as_the_job_itself_has_measured(arrived: Arrived) -> None:
-    """Within five parts of a hundred, each, and each where it was."""
+    """Each within five parts of a hundred or a tenth of a second, as cores are busy, and each where it was."""
     passes = arrived.job["passes"]
     spans = [span for span in arrived.spans if span.name != "training"]
     assert [span.name for span in spans] == [name for name, _, _ in passes]
     for span, (_, began, ended) in zip(spans, passes, strict=True):
-        assert span.end - span.start == pytest.approx(ended - began, rel=0.05)
-        assert span.start == pytest.approx(began, abs=0.05 * (ended - began))
+        slack = max(0.05 * (ended - began), 1e8)
+        assert span.end - span.start == pytest.approx(ended - began, abs=slack)
+        assert span.start == pytest.approx(began, abs=slack)
     (root,) = arrived.named("training")
     assert root.start == spans[0].start
     assert root.end >= spans[-1].end

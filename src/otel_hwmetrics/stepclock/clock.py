@@ -100,12 +100,14 @@ class StepClock:
                 longest[0] = duration
             if self._due:
                 self._call_due()
-        elif not hand.loop and at < hand.paused:
-            hand.told = True
-            if hand.seen:
-                hand.seen = False
-            else:
-                self._end_step(hand, at)
+        elif not hand.loop:
+            hand.go_on()
+            if at < hand.paused:
+                hand.told = True
+                if hand.seen:
+                    hand.seen = False
+                else:
+                    self._end_step(hand, at)
 
     def step_seen(self) -> None:
         """Somebody who looks on has seen a step end, as by its optimizer. On the thread that trains.
@@ -115,6 +117,8 @@ class StepClock:
         """
         hand = self._hand()
         at = self._now()
+        if not hand.loop:
+            hand.go_on()
         if not hand.told and not hand.loop and at < hand.paused:
             hand.seen = True
             self._end_step(hand, at)
@@ -166,6 +170,7 @@ class StepClock:
             Whether a wait has begun, which `end_wait` is to end.
         """
         hand = self._hand()
+        hand.settle()
         begins = hand.ask(self._now())
         if begins:
             self._begun = self._waits = True
@@ -181,14 +186,17 @@ class StepClock:
         """See `otel_hwmetrics.stepclock.waiting_for_data`."""
         return Waiting(self)
 
-    def rest(self) -> None:
+    def rest(self, at: float | None = None) -> None:
         """Training on this thread is over for now: no step is expected until the next `step`, `begin_wait` or `steps`.
 
         For who knows it of a loop that is none of `steps`, as frameworks do. Within one of `steps` it does nothing.
+
+        Args:
+            at: Since when, by the clock's `now`; by default now, and no sooner than the last step's end.
         """
         hand: Hand | None = getattr(self._local, "hand", None)
         if hand is not None and not hand.loop:
-            hand.rest(self._now())
+            hand.rest(self._now() if at is None else at)
 
     def tell_gpu_time(self, seconds: float) -> None:
         """A GPU has been at steps of this thread for so long."""
@@ -309,7 +317,7 @@ class StepClock:
                 waited=seen.waited if self._waits else None,
                 age=min(ages) if ages and seen.steps else None,
                 looping=any(hand.loop for hand in self._hands),
-                phases=tuple(phases for hand in self._hands if (phases := hand.phases)),
+                phases=tuple(phases for hand in self._hands if (phases := hand.open_phases)),
                 samples=seen.samples or None,
                 tokens=seen.tokens or None,
                 gpu_time=seen.gpu_time or None,

@@ -12,7 +12,7 @@ from numbers import Integral
 from typing import Any, Final, NamedTuple, TypeVar
 
 from otel_hwmetrics._guard import guard
-from otel_hwmetrics.stepclock.phases import SUSPENDING
+from otel_hwmetrics.stepclock.phases import EVALUATION, SUSPENDING
 
 T = TypeVar("T")
 Count = Callable[[T], int]
@@ -103,6 +103,9 @@ class Hand:
         since: When the present step began; where none is under way, when the last stretch or suspending phase was over.
         asked: When the data was asked for that is waited for.
         paused: When the phase was opened that suspends all this. No time here is later than that.
+        over: Since when, as was seen from outside, no step is expected; whatever its thread does next settles it. Written by
+            any thread, in the middle of anything, like the next one.
+        resumes: Since when the evaluation is over that this thread has not closed yet.
         loop: Whether the stretch is a loop.
         told: Whether `step` was called in the present stretch; not if that is a loop.
         seen: Whether its last step was seen and not told.
@@ -113,15 +116,15 @@ class Hand:
     """
 
     __slots__ = (
-        *("_seen", "_taken", "asked", "began", "completed", "gpu_time", "laps", "life", "longest", "loop", "paused"),
-        *("phases", "samples", "seen", "since", "spent", "steps", "told", "tokens", "waited"),
+        *("_seen", "_taken", "asked", "began", "completed", "gpu_time", "laps", "life", "longest", "loop", "over"),
+        *("paused", "phases", "resumes", "samples", "seen", "since", "spent", "steps", "told", "tokens", "waited"),
     )
 
     def __init__(self, life: weakref.ref[Life]) -> None:
         self.life = life
         self.steps = self.samples = self.tokens = 0
         self.spent = self.completed = self.waited = self.gpu_time = 0.0
-        self.began = self.asked = self.paused = NEVER
+        self.began = self.asked = self.paused = self.over = self.resumes = NEVER
         self.since = -NEVER
         self.loop = self.told = self.seen = False
         self.phases: tuple[str, ...] = ()
@@ -132,6 +135,7 @@ class Hand:
 
     def open(self, at: float) -> bool:
         """Begin a loop, whose first data is asked for; False where it does not count."""
+        self.settle()
         if self.loop or at >= self.paused:
             return False
         self.loop = True
@@ -141,14 +145,33 @@ class Hand:
 
     def rest(self, at: float) -> None:
         """End the stretch of `step` and `ask`, which has nothing more to say; the step that was under way is none."""
-        at = min(at, self.paused)
-        self.come(at)
+        at = max(min(at, self.paused, self.over), self.since)
+        self.over = NEVER
+        if self.asked < NEVER:
+            self.come(max(at, self.asked))
         began, self.began = self.began, NEVER
         self.told = self.seen = False
         if began < NEVER:
             self.spent += at - began
             self.completed += self.since - began
             self.since = at
+
+    def go_on(self) -> None:
+        """Training goes on as if nothing had been over but the evaluation that is."""
+        self.over = NEVER
+        self._resume()
+
+    def _resume(self) -> None:
+        if self.resumes < NEVER:
+            at, self.resumes = self.resumes, NEVER
+            self.leave(EVALUATION, at)
+
+    def settle(self) -> None:
+        """What was seen to be over is over, since then."""
+        over = self.over
+        self.go_on()
+        if over < NEVER and not self.loop:
+            self.rest(over)
 
     def has_begun(self, at: float, ago: float, waited: float) -> bool:
         """The first step began some time ago; False where another one is under way, or none can be."""
@@ -226,12 +249,14 @@ class Hand:
 
     def enter(self, phase: str, at: float) -> None:
         """Open a phase."""
+        self.settle()
         self.phases = (*self.phases, phase)
         if phase in SUSPENDING and self.paused == NEVER:
             self.paused = at
 
     def leave(self, phase: str, at: float) -> None:
         """Close the innermost phase of that name, if there is one."""
+        self._resume()
         if phase not in self.phases:
             return
         place = len(self.phases) - 1 - self.phases[::-1].index(phase)
@@ -249,7 +274,7 @@ class Hand:
         # In this order: see the class. What begins after `at` has not lasted at all.
         steps, spent, completed, waited = self.steps, self.spent, self.completed, self.waited
         samples, tokens, gpu_time = self.samples, self.tokens, self.gpu_time
-        at = min(at, self.paused)
+        at = self._counts_until(at)
         since, asked, began = self.since, self.asked, self.began
         found = Sums(
             steps,
@@ -261,10 +286,30 @@ class Hand:
         self._seen = found.at_least(self._seen)
         return self._seen
 
+    def _counts_until(self, at: float) -> float:
+        """The moment by which the time of what is under way is told."""
+        paused, resumes = self.paused, self.resumes
+        if resumes < at and self._suspended == 1:
+            paused += at - resumes  # as if the phase had been closed then
+        return min(at, paused, self.over)
+
+    @property
+    def _suspended(self) -> int:
+        return sum(phase in SUSPENDING for phase in self.phases)
+
+    @property
+    def open_phases(self) -> tuple[str, ...]:
+        """Those of which nobody has seen that they are over, the innermost last."""
+        phases = self.phases
+        if self.resumes < NEVER and EVALUATION in phases:
+            place = len(phases) - 1 - phases[::-1].index(EVALUATION)
+            return phases[:place] + phases[place + 1 :]
+        return phases
+
     def age(self, at: float) -> float | None:
         """Seconds that the present step has lasted; None where none is under way."""
-        at = min(at, self.paused)
-        if self.began == NEVER:
+        at = self._counts_until(at)
+        if self.began == NEVER or self.over < NEVER:
             return None
         return max(0.0, at - self.since)  # read last: that of a loop before the present one would be too old
 

@@ -6,11 +6,12 @@ What is what:
 - The step of an optimizer ends a step of training; of several optimizers see `optimizers`. Batches whose gradients are
   accumulated are one step. Where `GradScaler` leaves a step out because gradients are not finite, there is none: its time
   is part of the next one's.
-- A pass of a loader with a step in it is an epoch: of nested ones the outermost, and of several at the same time that of
-  the loader whose passes were epochs before. A loader that never ends is one epoch.
+- A pass of a loader with a step in it is an epoch. A step is of a pass that was asked for a batch since the step before: of
+  several, and so of nested ones, that of the loader whose passes were epochs before, else the newest. It stays that pass's
+  until a newer one is asked instead. A loader that never ends is one epoch.
 - A loader that is asked for batches while gradients are disabled is an evaluation's, for as long as it is asked in a row: a
-  step, or a request with gradients, ends that. So is, without a span, a loader whose last pass saw no step at all.
-- Where nobody asks for more (the pass has ended), no step is expected until somebody does.
+  step, or a request with gradients, ends that. With gradients nothing is, as a step may be to come of any batch.
+- Where nobody asks for more (the pass has ended, or its iterator is gone), no step is expected until somebody does.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from otel_hwmetrics.integrations import run
 from otel_hwmetrics.integrations.gpu_time import GpuTime
 from otel_hwmetrics.integrations.torch import spans
 from otel_hwmetrics.integrations.torch.optimizers import Optimizers
-from otel_hwmetrics.integrations.torch.passes import Known, Pass
+from otel_hwmetrics.integrations.torch.passes import Known, Pass, of_a_step
 from otel_hwmetrics.stepclock import CLOCK, EVALUATION
 from otel_hwmetrics.stepclock.hand import NEVER
 
@@ -61,6 +62,7 @@ class Course:
         self._gpu_times = False  # a step
         self._main = self.thread is threading.main_thread()
         self._hand = CLOCK.hand()
+        self._hand.settle()  # what another one has left
         self._trains = False  # it has stepped
         self._asking = self._waits = False
         self._special = True  # there is more to do at a step than to count it
@@ -74,7 +76,6 @@ class Course:
         self._stepped_at = 0
         self._root: Span | None = None
         self._epoch: Pass | None = None
-        self._epoch_over = 0  # when the last one was
         self._step: Span | None = None
 
     def asks_for_an_iterator(self, loader: object) -> bool:
@@ -91,11 +92,13 @@ class Course:
 
     def begins(self, loader: object | None, iterator: object, began: int) -> Pass:
         """An iterator was given; no pass has begun before it is asked for a batch."""
-        before = self._by_iterator.get(id(iterator))
-        if before is not None:  # workers that persist are asked by the same one again
+        if (
+            before := self._by_iterator.get(id(iterator))
+        ) is not None:  # workers that persist are asked by the same one again
             ago = round(1e9 * (_now() - self._hand.since))  # the last step, which is what is known of its end
             self._over(before, before.ended or max(before.began, began - ago))
         of = self._by_iterator[id(iterator)] = Pass(loader, iterator, began, self._is_gone)
+        of.made = self._steps
         return of
 
     # These three are the hottest path of the job: what is usual within an epoch, and nothing in them that could fail. They
@@ -107,6 +110,7 @@ class Course:
         if of is None or of.key != id(iterator) or self._special or self._asking or self._gone or self._evaluates:
             return None
         self._asking = True
+        of.round = self._steps
         self._waits = self._hand.ask(_now())
         return of
 
@@ -147,14 +151,19 @@ class Course:
             self._enters(of)
         of.batches += 1
         waits = False
-        if of is not self._epoch and (of.evaluates or not self._is_grad_enabled()):
+        if of is not self._epoch and not self._is_grad_enabled():
             if self._main or self._trains:
                 self._evaluate(of)
         else:
             if self._evaluates is not None:
                 self._resume()
+            of.evaluates, of.round = False, self._steps
+            if self._epoch is not None and of.given > self._epoch.given:
+                self._special = True  # whose the step is will be seen
             if self._trains:
-                waits = CLOCK.begin_wait()
+                self._hand.over = NEVER  # what has ended without a step may be part of the one to come
+                # Nor does one begin with a loader whose last pass had none, as of a validation with gradients.
+                waits = (self._hand.began < NEVER or of.loader not in self._idle) and CLOCK.begin_wait()
                 if self._step_spans and self._step is None and self._steps % self._step_spans == 0:
                     self._open_step(time.time_ns())
             else:
@@ -180,14 +189,17 @@ class Course:
             self._see_off()
         if self._evaluates is not None:
             self._resume_by_a_step()
+        goes_on = not self._trains or self._hand.began < NEVER
         if not self._trains:
             self._first_step()
         CLOCK.step_seen()
         at = time.time_ns()
-        of = self._epoch or self._open_epoch(at)
+        of = self._pass_of_the_step(at)
         if of is not None:
             of.steps += 1
             self._special = of.steps <= 1 or of.ended is not None or bool(self._step_spans) or self._gpu is not None
+        elif not goes_on:  # of what was left at the end of an epoch; a second one in a row would tell of more
+            self._hand.over = self._hand.since
         self._mark_the_step(at)
         self._steps += 1
         self._stepped_at = at
@@ -204,20 +216,21 @@ class Course:
             if error is None or not of.was_left_by(error):
                 self._over(of, of.ended)
         self._gone.clear()
-        if self._evaluates is not None and threading.current_thread() is self.thread:
-            CLOCK.leave(EVALUATION)
+        if self._evaluates is not None:
+            if threading.current_thread() is self.thread:
+                self._resume()
+            else:
+                self._hand.resumes = _now()  # its thread will close it
         self._evaluates = self._epoch = None
         if self._step is not None:
             spans.end(self._step, error=error)
-            self._step = None
         for of in reversed(self._passes):
-            if of.span is not None:
-                spans.end(of.span, at=of.ended, error=error, attributes=_result(of))
-                of.span = None
+            of.end_span(of.ended, error)
         self._passes.clear()
         self._by_iterator.clear()
-        root, self._root = self._root, None
-        if root is not None:
+        self._step = None
+        if (root := self._root) is not None:
+            self._root = None
             spans.end(root, error=error, attributes={run.STEPS: self._steps})
 
     def _comes(self, of: Pass) -> None:
@@ -235,9 +248,8 @@ class Course:
         for each in [each for each in self._passes if each.ended is not None]:
             self._over(each, each.ended)  # no step has come after its last batch
         of.enters()
-        of.records = not self._is_grad_enabled()
-        of.evaluates = of.records or of.loader in self._idle
-        if not of.evaluates and all(each.evaluates for each in self._passes):
+        of.evaluates = not self._is_grad_enabled()
+        if not of.evaluates and not self._is_asked():
             self._optimizers.afresh = True
         self._passes.append(of)
 
@@ -248,33 +260,27 @@ class Course:
         self._evaluates = of
         of.in_a_row += 1
         # With its second request, since one batch between two steps makes no evaluation; and once a pass.
-        if of.in_a_row > 1 and of.span is None and of.records and of.steps == 0 and not of.interrupted:
+        if of.in_a_row > 1 and of.span is None and of.steps == 0 and not of.interrupted:
             job = of.job
             if job is None or not job.is_recording() or not spans.tells_an_evaluation(job):
                 of.span = spans.start(spans.EVALUATING, self._parent(of), of.began)
 
     def _resume(self) -> None:
         """Training goes on."""
-        self._evaluates = None
-        CLOCK.leave(EVALUATION)
+        of, self._evaluates = self._evaluates, None
+        if of is None or not of.is_gone:  # else it was noted on the hand
+            CLOCK.leave(EVALUATION)
         for of in self._passes:
             if of.in_a_row:
                 of.in_a_row, of.interrupted = 0, True
-                if of.evaluates and of.span is not None:
-                    spans.end(of.span)
-                    of.span = None
+                if of.evaluates:
+                    of.end_span()
 
     def _resume_by_a_step(self) -> None:
-        """As `_resume`, but a pass is no evaluation's that a step may be of, for want of another one.
-
-        It was asked for its batches with gradients disabled, or its loader's last pass had no step.
-        """
-        of = self._evaluates
-        if of is not None and all(each.evaluates for each in self._passes) and not of.interrupted:
-            of.evaluates, of.in_a_row = False, 0
-            if of.span is not None:
-                spans.end(of.span)
-                of.span = None
+        """As `_resume`, but a pass is no evaluation's that a step may be of, for want of another one."""
+        if (of := self._evaluates) is not None and not self._is_asked() and not of.interrupted:
+            of.evaluates, of.in_a_row, of.round = False, 0, self._steps
+            of.end_span()
         self._resume()
 
     def _over(self, of: Pass, at: int | None) -> None:
@@ -284,49 +290,69 @@ class Course:
         if of not in self._passes:
             return
         self._passes.remove(of)
+        ago = 0.0 if at is None else max(0.0, (time.time_ns() - at) / 1e9)
         if of is self._evaluates:
             self._resume()
         if of is self._epoch:
-            self._epoch = None
-            self._gpu_times = False
-            self._epoch_over = time.time_ns() if at is None else at
-            if self._step is not None:
-                spans.end(self._step, at=at)
-                self._step = None
-            if all(each.evaluates for each in self._passes):
-                CLOCK.rest()
-        elif not of.steps and not of.evaluates and self._trains and of.loader is not None:
-            self._idle.add(of.loader)
-        if of.span is not None:
-            spans.end(of.span, at=at, attributes=_result(of))
-            of.span = None
+            self._leave_epoch(at)
+            if not self._is_asked():
+                CLOCK.rest(_now() - ago)
+        elif not of.evaluates and self._trains:
+            if not of.steps and of.loader is not None:
+                self._idle.add(of.loader)
+            if self._epoch is None and not self._is_asked() and not self._hand.told:
+                self._hand.over = _now() - ago  # until a step has come all the same, or there is more to ask for
+        of.end_span(at)
+
+    def _leave_epoch(self, at: int | None) -> None:
+        self._epoch = None
+        self._gpu_times = False
+        step, self._step = self._step, None
+        if step is not None:
+            spans.end(step, at=at)
+
+    def _is_asked(self) -> bool:
+        """Whether any pass was asked for training's batches since the last step, and is not over."""
+        return any(of.round == self._steps and not (of.evaluates or of.is_gone) for of in self._passes)
 
     def _is_gone(self, of: Pass) -> None:
         """An iterator is gone. Called in the middle of anything, and so does next to nothing."""
         if self._by_iterator.get(of.key) is of:
             self._by_iterator.pop(of.key, None)
-        self._gone.append(of)
+        hand = self._hand
+        training = of in self._passes and self._epoch in (None, of) and not of.evaluates
+        if of is self._evaluates:
+            hand.resumes = _now()
+        elif training and not (hand.told or hand.loop or self._is_asked()):
+            hand.over = _now()
+        self._gone.append(of)  # last: who finds it there settles the rest
 
     def _see_off(self) -> None:
         while self._gone:
-            of = self._gone.popleft()
-            self._over(of, of.ended)
+            self._over(of := self._gone.popleft(), of.ended)
 
     def _first_step(self) -> None:
         """This thread trains: what it was seen to wait for until now was training's."""
         self._trains = True
-        of = next((each for each in self._passes if not each.evaluates), None)
+        of = of_a_step(self._passes, self._steps, self._of_epochs)
         if of is not None:
             ago = (time.time_ns() - of.began) / 1e9
             CLOCK.has_begun(ago, of.waited)
 
-    def _open_epoch(self, at: int) -> Pass | None:
+    def _pass_of_the_step(self, at: int) -> Pass | None:
         """The pass that the step which ended now is part of, if there is one; it is an epoch."""
-        of = self._pass_of_a_step()
-        if of is None:
-            if self._root is None and spans.of_the_job() is None:
-                self._root = spans.start(spans.ROOT, None, at, self._identity())
-            return None
+        epoch, of = self._epoch, of_a_step(self._passes, self._steps, self._of_epochs)
+        if epoch is not None:
+            if of is None or not of.takes_over(epoch, self._steps):
+                return epoch
+            self._over(epoch, of.began)
+        if of is not None:
+            return self._open_epoch(of)
+        if self._root is None and spans.of_the_job() is None:
+            self._root = spans.start(spans.ROOT, None, at, self._identity())
+        return None
+
+    def _open_epoch(self, of: Pass) -> Pass:
         self._epoch = of
         if of.loader is not None:
             self._training.add(of.loader)
@@ -336,14 +362,6 @@ class Course:
             of.span = spans.start(spans.EPOCH, self._parent(of, opens=True), of.began, {run.EPOCH: self._epochs})
         self._epochs += 1
         return of
-
-    def _pass_of_a_step(self) -> Pass | None:
-        trained = [of for of in self._passes if not of.evaluates]
-        for of in trained:
-            if of.loader in self._of_epochs:
-                return of
-        # Else the outermost, if it is not left over from the time of another epoch.
-        return next((of for of in trained if of.began >= self._epoch_over), None)
 
     def _parent(self, of: Pass, *, opens: bool = False) -> Context:
         """Whose children the spans of a pass are: the job's own training span, else our epoch, else our root."""
@@ -370,10 +388,8 @@ class Course:
             self._gpu_times = self._epoch is None
             if self._gpu_times:  # no batch will tell when the next one begins
                 self._gpu.begin()
-        if self._step_spans:
-            self._end_step(at)
-
-    def _end_step(self, at: int) -> None:
+        if not self._step_spans:
+            return
         if self._step is None and self._steps % self._step_spans == 0:
             of = self._epoch
             began = of.began if of is not None and of.steps <= 1 else self._stepped_at
@@ -381,8 +397,3 @@ class Course:
         if self._step is not None:
             spans.end(self._step)
             self._step = None
-
-
-def _result(of: Pass) -> dict[str, AttributeValue]:
-    """What is known of a pass at its end."""
-    return {} if of.evaluates else {run.STEPS: of.steps}

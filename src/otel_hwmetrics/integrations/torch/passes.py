@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import CodeType, FrameType
 from typing import Any, Final
 
 from opentelemetry import context
 from opentelemetry.trace import Span
 
+from otel_hwmetrics.integrations.run import STEPS
 from otel_hwmetrics.integrations.torch import spans
 
 _AT_ONCE: Final = 100_000_000
@@ -21,13 +23,16 @@ _AT_ONCE: Final = 100_000_000
 
 Place = tuple[CodeType, int]
 """A line that is executed: of which code, and its number."""
-_MOST_PLACES = 16
+_MOST_GENERATORS = 16
 
 
 def _places(frame: FrameType | None) -> frozenset[Place]:
+    """The innermost line that is executed, and those out to the first that is none of a generator that is being closed."""
     found: list[Place] = []
-    while frame is not None and len(found) < _MOST_PLACES:
+    while frame is not None and len(found) < _MOST_GENERATORS:
         found.append((frame.f_code, frame.f_lineno))
+        if not frame.f_code.co_flags & inspect.CO_GENERATOR:
+            break
         frame = frame.f_back
     return frozenset(found)
 
@@ -78,7 +83,7 @@ class Pass:
         given: When that was there.
         ended: When it was over, where that was noted before anything could be done about it; else None.
         context: OpenTelemetry's when it began.
-        left: Which lines were executed when its iterator was let go of, from the innermost function outwards.
+        left: Which lines were executed when its iterator was let go of, see `was_left_by`.
         job: The job's own training span that was open then.
         batches: How many were asked for.
         asked: When the batch was asked for that is waited for, in seconds of the monotonic clock; else 0.
@@ -87,7 +92,9 @@ class Pass:
         evaluates: Whether no training is expected in it.
         in_a_row: Requests for its batches since the last sign of training.
         interrupted: Whether there was training between two requests of an evaluation.
-        records: Whether its evaluation gets a span.
+        made: How many steps there had been when its iterator was made.
+        round: How many there had been when training asked it for a batch the last time; -1 where it never did.
+        is_gone: Whether its iterator is gone.
         span: Its epoch's, or evaluation's.
         looks_ahead: Whether a batch is asked for before the step of the one before, so that one more step is to come when
             there is nothing more.
@@ -99,11 +106,13 @@ class Pass:
             "given",
             "in_a_row",
             "interrupted",
+            "is_gone",
             "job",
             "key",
             "left",
             "looks_ahead",
-            "records",
+            "made",
+            "round",
             "span",
             "steps",
             "waited",
@@ -115,9 +124,10 @@ class Pass:
 
         def over(_: object) -> None:  # of the interpreter's memory management, which may be in the middle of anything
             if (it := this()) is not None:
+                it.is_gone = True
                 if it.ended is None:
                     it.ended = time.time_ns()
-                    it.left = _places(sys._getframe())  # noqa: SLF001 - documented, where there are frames at all
+                    it.left = _places(sys._getframe(1))  # noqa: SLF001 - documented, where there are frames at all
                 gone(it)
 
         self._loader = None if loader is None else weakref.ref(loader)
@@ -131,7 +141,8 @@ class Pass:
         self.batches = self.steps = self.in_a_row = 0
         self.asked = 0.0
         self.waited = (self.given - began) / 1e9
-        self.evaluates = self.interrupted = self.records = self.looks_ahead = False
+        self.evaluates = self.interrupted = self.is_gone = self.looks_ahead = False
+        self.made, self.round = 0, -1
         self.span: Span | None = None
         self.left: frozenset[Place] = frozenset()
 
@@ -140,10 +151,33 @@ class Pass:
         """Whose pass it is; None where that is not known, or is gone."""
         return None if self._loader is None else self._loader()
 
+    def end_span(self, at: int | None = None, error: BaseException | None = None) -> None:
+        """End its span, if one is open, with what is known of it.
+
+        Args:
+            at: When it was over; now by default.
+            error: What ended it, if that was an exception.
+        """
+        span, self.span = self.span, None
+        if span is not None:
+            spans.end(span, at=at, error=error, attributes={} if self.evaluates else {STEPS: self.steps})
+
+    def takes_over(self, epoch: Pass, steps: int) -> bool:
+        """Whether a step is this pass's, which was asked for it, and no more of the pass that steps were of before.
+
+        Args:
+            epoch: That one.
+            steps: How many there have been before this step.
+        """
+        if self is epoch or self.given < epoch.given or self.made < epoch.round:
+            return False  # it is older, or the other one was asked after it was made
+        return epoch.round < steps or self.loader is epoch.loader
+
     def was_left_by(self, error: BaseException) -> bool:
         """Whether that exception went through where its iterator was let go of; then the pass did not end by itself.
 
-        An interpreter lets go of what a ``for`` goes through on the way out, before anybody is told of the exception.
+        An interpreter lets go of what a ``for`` goes through on the way out, before anybody is told of the exception. Only the
+        innermost function that is being executed then tells: further out are the same ones whatever ends.
         """
         traceback = error.__traceback__
         while traceback is not None:
@@ -160,3 +194,15 @@ class Pass:
             self.began, self.waited = at, 0.0
             self.context = context.get_current()
             self.job = spans.of_the_job()
+
+
+def of_a_step(passes: Iterable[Pass], steps: int, known: Known) -> Pass | None:
+    """The pass that a step is of, by those that training has asked for a batch since the step before.
+
+    Args:
+        passes: All that there are.
+        steps: How many steps there have been before this one.
+        known: Loaders whose passes were epochs; theirs go before others.
+    """
+    asked = [of for of in passes if not of.evaluates and of.round == steps]
+    return max(asked, key=lambda of: (of.loader in known, of.given), default=None)

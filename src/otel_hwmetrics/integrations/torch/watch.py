@@ -185,17 +185,25 @@ class Watch:
         try:
             # Ctrl-C, too; an exit is none that comes here. Where somebody types, no exception ends anything.
             if self._on and not hasattr(sys, "ps1") and not sys.flags.interactive:
-                self._finish(error)
+                self._finish_this(error)
         finally:
             self._hook(kind, error, traceback)
 
-    def _finish(self, error: BaseException | None = None) -> None:
-        """End all spans; those of the main thread, which an exception ends, with that."""
+    def _finish_this(self, error: BaseException) -> None:
+        """End the spans of this thread with the exception that ends it; others may train on."""
+        course: Course | None = vars(self._local).pop("course", None)
+        if course is not None:
+            self._courses[:] = [each for each in self._courses if each is not course]
+            with guard("ending spans of torch"):
+                course.finish(error)
+
+    def _finish(self) -> None:
+        """End all spans."""
         courses, self._courses = self._courses, []
         self._local = threading.local()
         for course in courses:
             with guard("ending spans of torch"):
-                course.finish(error if course.thread is threading.main_thread() else None)
+                course.finish()
 
 
 @forks.in_child
