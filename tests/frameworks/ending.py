@@ -42,6 +42,20 @@ def train(at_the_third: Callable[[], object], **options: Any) -> None:
                 at_the_third()
 
 
+def fail_later() -> None:
+    """An error after an epoch that was left, and so ended well."""
+    model = torch.nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    loader = DataLoader(TensorDataset(torch.zeros(2 * BATCHES, 4)), batch_size=2)
+    for limit in (BATCHES, 3):
+        for number, (batch,) in enumerate(loader):
+            model(batch).sum().backward()
+            optimizer.step()
+            if number + 1 == limit:
+                break
+    fail()
+
+
 def fail() -> None:
     """An error of the job's own."""
     raise ValueError("the loss is no number")
@@ -62,6 +76,7 @@ def kill() -> None:
 ENDS: dict[str, Callable[[], object]] = {
     "end": lambda: train(lambda: None),
     "error": lambda: train(fail),
+    "later error": fail_later,
     "interrupt": lambda: train(interrupt),
     "exit": lambda: train(lambda: sys.exit(3)),
     "killed worker": lambda: train(kill, num_workers=1, multiprocessing_context="fork"),

@@ -38,7 +38,7 @@ def ended() -> dict[tuple[str, bool], Ended]:
     return found
 
 
-HOW = ("end", "error", "interrupt", "exit", "killed worker", "leave")
+HOW = ("end", "error", "later error", "interrupt", "exit", "killed worker", "leave")
 FRAME = re.compile(r'  File "[^"]*otel_hwmetrics[^"]*", line \d+, in .*\n(    .*\n)*')
 
 
@@ -51,7 +51,11 @@ def without(words: str) -> str:
 def test_a_job_ends_as_it_would(ended: dict[tuple[str, bool], Ended], how: str) -> None:
     """With the same exit status, and the same words."""
     with_us, alone = ended[how, True], ended[how, False]
-    assert with_us.status == alone.status == {"error": 1, "interrupt": -2, "exit": 3, "killed worker": 1}.get(how, 0)
+    assert (
+        with_us.status
+        == alone.status
+        == {"error": 1, "later error": 1, "interrupt": -2, "exit": 3, "killed worker": 1}.get(how, 0)
+    )
     assert without(with_us.out) == without(alone.out)
 
 
@@ -92,3 +96,9 @@ def test_an_exception_that_ends_the_job_is_on_what_was_open(
         assert each["events"] == events
         assert each["status"] == ("UNSET" if why is None else "ERROR")
         assert (each["why"] or "").startswith(why or "")
+
+
+def test_an_exception_is_not_on_an_epoch_that_was_left_before(ended: dict[tuple[str, bool], Ended]) -> None:
+    """Though the same function is left, and what called it has been executing the same line."""
+    spans = ended["later error", True].spans
+    assert [each["status"] for each in (*spans["epoch"], *spans["training"])] == ["UNSET", "UNSET", "ERROR"]
