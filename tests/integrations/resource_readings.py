@@ -25,7 +25,11 @@ def gpu_readings(number: int, utilization: float = 0.873) -> Iterator[tuple[Metr
     yield gpu.MEMORY_LIMIT, of_gpu(number), 16384 * MB
     yield gpu.MEMORY_UTILIZATION, of_gpu(number), 0.5
     for location, degrees in (("memory", 88.0), ("gpu", 72.0)):
-        yield gpu.TEMPERATURE, of_gpu(number, **{gpu.HW_SENSOR_LOCATION: location, gpu.HW_PARENT: f"GPU-{number}"}), degrees
+        yield (
+            gpu.TEMPERATURE,
+            of_gpu(number, **{gpu.HW_SENSOR_LOCATION: location, gpu.HW_PARENT: f"GPU-{number}"}),
+            degrees,
+        )
     yield gpu.POWER, of_gpu(number), 180.5
 
 
