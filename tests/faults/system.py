@@ -127,7 +127,9 @@ def the_alert_is_told_all_the_same(outcome: Outcome) -> None:
 @contextmanager
 def no_permission(job: Job) -> Iterator[None]:
     """The process is nobody's, and may not be looked into, not even by itself: as after setuid, or in a hardened container."""
-    if job.instrumented:  # nor may nobody read, in some places, the modules that are loaded late
+    # Nor may nobody read, in some places, the modules that are loaded late: those of the job's own calls, and ours.
+    assert otel_hwmetrics.steps
+    if job.instrumented:
         with otel_hwmetrics.instrument(meter_provider=NoOpMeterProvider()):
             time.sleep(0.3)
     if os.geteuid() == 0:
