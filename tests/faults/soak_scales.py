@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from faults.soak_books import PATIENCE
 
-WARM_UP: Final = 0.2
+WARM_UP: Final = 0.25
 """Share of the looks after which nothing may grow any more."""
 WEIGHINGS: Final = 80
 """How often a soak is weighed: half of the times within the longest life, whatever the soak's length."""

@@ -22,7 +22,7 @@ from faults.soak_scales import Scales, Weighing
 
 LOOKS = 200_000
 GROWTH = 1024 * 1024
-"""Bytes that may be added after the first fifth of the looks, in which what is remembered of the past, of names and of errors fills up."""
+"""Bytes that may be added after the first quarter of the looks, in which what is remembered of the past, of names and of errors fills up."""
 MOST_FILES = 60
 """Recordings in their folder at any time, with what is being written."""
 
