@@ -105,7 +105,7 @@ def test_what_a_pipeline_gathers_and_gives_back_at_its_end_is_seen() -> None:
         gathered = max(0, look - 2000) if look <= 6000 else 0
         hangs = look % 3000 < 300
         scales.during.append(Weighing(look, 1000 + gathered, 5, 5 + hangs, 9 + gathered // 500))
-    assert scales.grown == 0
+    assert scales.grown <= 0
     assert scales.grown_in_life == {"memory": 3400, "tasks": 0, "descriptors": 7}
 
 
