@@ -86,7 +86,7 @@ $(VENV)-oldest/.has-oldest: pyproject.toml tests/oldest.txt $(shell find src -na
 	@$(PYTHON) -m venv $(VENV)-oldest
 	@echo "Installing the oldest versions into $(VENV)-oldest ..."
 	@$(VENV)-oldest/bin/python -m pip --disable-pip-version-check install --quiet --quiet \
-	  --constraint tests/oldest.txt '.[otlp]' hypothesis pytest pytest-xdist PyYAML rotel
+	  --constraint tests/oldest.txt '.[otlp]' hypothesis pytest pytest-rerunfailures pytest-xdist PyYAML rotel
 	@$(VENV)-oldest/bin/python -m pip --disable-pip-version-check install --quiet --quiet \
 	  --constraint tests/oldest.txt --no-deps --force-reinstall .
 	@touch $@
