@@ -11,6 +11,6 @@ there, and a folder that nobody named counts only if it is ours alone
 
 from otel_hwmetrics.folders.folder import DRAFTS_FOR, KEEP, Folder
 from otel_hwmetrics.folders.names import file_name, host
-from otel_hwmetrics.folders.places import OWN, folder, runtime_folders
+from otel_hwmetrics.folders.places import OWN, folder, runtime_folders, served
 
-__all__ = ["DRAFTS_FOR", "KEEP", "OWN", "Folder", "file_name", "folder", "host", "runtime_folders"]
+__all__ = ["DRAFTS_FOR", "KEEP", "OWN", "Folder", "file_name", "folder", "host", "runtime_folders", "served"]

@@ -143,7 +143,7 @@ def _meeting_places(environ: Mapping[str, str]) -> Iterator[str]:
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     for path in (runtime, SHARED_MEMORY, environ.get("TMPDIR", ""), TEMPORARY):
         with contextlib.suppress(OSError, ValueError):
-            if not os.path.isabs(path) or _served(path):
+            if not os.path.isabs(path) or served(path):
                 continue
             there = os.stat(path)
             others_may_rename = there.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not there.st_mode & stat.S_ISVTX
@@ -154,7 +154,7 @@ def _meeting_places(environ: Mapping[str, str]) -> Iterator[str]:
                 yield path
 
 
-def _served(path: str) -> bool:
+def served(path: str) -> bool:
     """Whether a path is on another machine's file system, by `MOUNTS`, proc_pid_mountinfo(5); False where nothing tells."""
     path = os.path.join(os.path.realpath(path), "")
     best, kind = "", ""

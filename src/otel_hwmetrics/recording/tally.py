@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Peak, mean and 95th percentile of figures as they come, without keeping them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Final
+
+from otel_hwmetrics.recording.nouns import FIGURES, JobSample, Stat, Summary, Totals
+
+ERROR: Final = 0.01
+"""How far a 95th percentile may be above the truth, as a part of it; never below. As DDSketch does it
+(https://arxiv.org/abs/1908.10693)."""
+_GROWTH: Final = math.log1p(ERROR)
+_SHARE: Final = 0.95
+_NOTHING: Final = -(2**31)  # the bin of what is not above zero
+
+
+class Tally:
+    """One figure over time. Memory grows with the logarithm of its range: a few kilobytes at most."""
+
+    def __init__(self) -> None:
+        self.peak = -math.inf
+        self._integral = 0.0
+        self._seconds = 0.0
+        self._bins: defaultdict[int, float] = defaultdict(float)  # seconds
+
+    def add(self, value: float, seconds: float) -> None:
+        """It was ``value`` for so many seconds; a moment counts for the peak alone."""
+        self.peak = max(self.peak, value)
+        if seconds > 0:
+            self._integral += value * seconds
+            self._seconds += seconds
+            self._bins[math.ceil(math.log(value) / _GROWTH) if value > 0 else _NOTHING] += seconds
+
+    @property
+    def stat(self) -> Stat:
+        """What it came to."""
+        if not self._seconds:
+            return Stat(self.peak, self.peak, self.peak)
+        return Stat(self.peak, self._integral / self._seconds, min(self.peak, self._below(_SHARE)))
+
+    def _below(self, share: float) -> float:
+        left = share * self._seconds
+        for place in sorted(self._bins):
+            left -= self._bins[place]
+            if left <= 0:
+                break
+        return 0.0 if place == _NOTHING else math.exp(place * _GROWTH)
+
+
+class JobTally:
+    """What a job has used so far.
+
+    Args:
+        started_ns: When it began, nanoseconds since the epoch; None where that is not known.
+    """
+
+    def __init__(self, started_ns: int | None = None) -> None:
+        self._last_ns = started_ns
+        self._looks = 0
+        self._seconds = 0.0
+        self._figures: dict[str, Tally] = {}
+        self._totals = Totals()
+
+    def add(self, sample: JobSample, totals: Totals) -> None:
+        """Take one look into account: it speaks of the time since the look before."""
+        seconds = 0.0 if self._last_ns is None else max(0.0, (sample.at_ns - self._last_ns) / 1e9)
+        self._last_ns = sample.at_ns
+        self._looks += 1
+        self._seconds += seconds
+        for name, value in zip(FIGURES, sample[1:], strict=True):
+            if value is not None:
+                self._figures.setdefault(name, Tally()).add(value, seconds)
+        told = {name: value for name, value in totals._asdict().items() if value is not None}
+        self._totals = self._totals._replace(**told)
+
+    @property
+    def summary(self) -> Summary:
+        """What it came to."""
+        figures = {name: self._figures[name].stat for name in FIGURES if name in self._figures}
+        return Summary(self._looks, self._seconds, figures, **self._totals._asdict())
