@@ -60,6 +60,13 @@ ALLOWED = {
     "profile_limit": "a whole number from 0 to 1000",
     "integrations": "auto, none, or a list of torch, lightning, transformers, keras",
     "step_spans": "a whole number from 0 to 1000000000",
+    "record_run": "letters, digits and ._-, 48 of them at most",
+    "record_name": "a text of one line, 128 letters at most",
+    "record_granularity": "time_series or summary",
+    "record_batch": "seconds, a number >= 0.5, or as 5m",
+    "record_detail": "seconds, a number >= 60, or as 5m",
+    "record_size": "bytes, a number >= 1048576, or as 500MB or 2GiB",
+    "record_keep": "seconds, a number >= 0, or as 5m",
 }
 """What each option takes, in words."""
 
@@ -101,10 +108,17 @@ WRONG: dict[str, list[Any]] = {
         ["none", "torch"],
     ],
     "step_spans": [10**9 + 1, *NO_COUNT],
+    "record_run": [7, True, ["a"], "no such thing", "../a", "a/b", "-a", "a" * 49, {"a": 1}],
+    "record_name": [7, True, ["a"], "a\nb", "a" * 129, {"a": 1}],
+    "record_granularity": ["samples", 0, ["summary"], True],
+    "record_batch": [0, 0.4, "400ms", *NO_TIME],
+    "record_detail": [0, 59, "30s", *NO_TIME],
+    "record_size": [0, 1048575, "1000KB", "1 potato", "big", "-5MB", "1e9 MB", True, [2**30], math.nan, math.inf],
+    "record_keep": NO_TIME,
 }
 """Values that each option refuses."""
 
-ANY_TEXT = {"directory", "alert_spans", "dataset_paths"}
+ANY_TEXT = {"directory", "alert_spans", "dataset_paths", "record_name"}
 """Options that take nearly every text: whatever the environment says may be the name of a file, or of a span."""
 NO_LIST = "/data,,/more"
 """A text that is no list."""
@@ -112,7 +126,7 @@ NO_LIST = "/data,,/more"
 
 def wrong(name: str, place: str) -> Any:
     """A value that the option refuses where it stands; empty where there is none."""
-    if name == "directory":
+    if name in ("directory", "record_name"):
         return "" if place == "environment" else ["no such thing"]
     return NO_LIST if name in ANY_TEXT else "no such thing"
 
@@ -139,6 +153,9 @@ def good(name: str) -> tuple[Any, Any]:
         "notify_severity": ("critical", "info"),
         "profile_on_alert": (("gpu_*", "training_stalled"), ("input_bound",)),
         "integrations": (("torch", "keras"), ("none",)),
+        "record_run": ("2026-01-02-abc", "mine"),
+        "record_name": ("first try", "second"),
+        "record_granularity": ("summary", "summary"),
     }[name]
 
 
@@ -162,7 +179,7 @@ def test_defaults_are_the_numbers_that_were_asked_for() -> None:
     config, errors = resolve({}, {}, Path("/nowhere"))
     assert errors == ()
     assert config == Config()
-    assert [name for name in SWITCHES if getattr(config, name) is not True] == ["per_cpu", "step_gpu_time"]
+    assert [name for name in SWITCHES if getattr(config, name) is not True] == ["per_cpu", "step_gpu_time", "record"]
     assert (config.metrics, config.dataset_paths) == (("default",), ())
     assert (config.sources, config.gpus) == (("auto",), "visible")
     assert (config.sample_interval, config.snapshot_timeout, config.source_timeout) == (1.0, 0.2, 0.5)
@@ -182,6 +199,9 @@ def test_defaults_are_the_numbers_that_were_asked_for() -> None:
         False,
         True,
     )
+    assert (config.record_run, config.record_name, config.record_granularity) == ("", "", "time_series")
+    assert (config.record_batch, config.record_detail) == (5, 24 * 3600)
+    assert (config.record_size, config.record_keep) == (2**30, 90 * 24 * 3600)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -384,6 +404,13 @@ def test_an_empty_value_in_a_file_is_unset(places: Places) -> None:
         ("notify", ["slack://a"], ("slack://a",)),
         ("profile_on_alert", "gpu_*,training_stalled", ("gpu_*", "training_stalled")),
         ("directory", Path("/data"), "/data"),
+        ("record_run", " run-7 ", "run-7"),
+        ("record_size", "2GiB", 2**31),
+        ("record_size", "500 MB", 500_000_000),
+        ("record_size", "1.5g", 3 * 2**29),
+        ("record_size", "2097152", 2**21),
+        ("record_size", 2.0**21, 2**21),
+        ("record_keep", "30d", 30 * 86400.0),
     ],
 )
 def test_values_are_taken_as_people_write_them(name: str, given_: Any, taken: Any) -> None:

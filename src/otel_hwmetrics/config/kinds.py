@@ -104,6 +104,31 @@ def parse_seconds(least: float) -> Callable[[Any], float]:
     return lambda value: parse_number(least)(duration(value))
 
 
+_BYTES = {"": 1, "b": 1} | {
+    f"{letter}{rest}": base**power
+    for power, letter in enumerate("kmgt", 1)
+    for rest, base in (("", 1024), ("b", 1000), ("ib", 1024))
+}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([a-z]*)")
+
+
+def size(value: Any) -> int:
+    """Bytes from a number, or from text: ``2GiB``, ``500 MB``, ``8g``, where one letter alone counts in 1024s.
+
+    Raises:
+        ValueError: It is neither, or less than 0.
+        TypeError: It is of a type that is neither.
+        KeyError: It is in a unit that nobody knows.
+    """
+    found = _SIZE.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    return round(parse_number(0)(value if found is None else float(found[1]) * _BYTES[found[2]]))
+
+
+def parse_size(least: int) -> Callable[[Any], int]:
+    """A number of bytes, at least so many."""
+    return lambda value: int(parse_number(least)(size(value)))
+
+
 def parse_one_of(*choices: str) -> Callable[[Any], str]:
     """One of several words."""
 
@@ -172,6 +197,11 @@ def ratio(default: float, meaning: str) -> float:
 def count(default: int, meaning: str, least: int, most: int) -> int:
     """An option that is a whole number."""
     return cast("int", option(default, parse_count(least, most), f"a whole number from {least} to {most}", meaning))
+
+
+def sized(default: int, meaning: str, least: int, allowed: str) -> int:
+    """An option that is a number of bytes."""
+    return cast("int", option(default, parse_size(least), allowed, meaning))
 
 
 _LONGEST = 200

@@ -20,6 +20,7 @@ from otel_hwmetrics.config.kinds import (
     parse_texts,
     ratio,
     seconds,
+    sized,
     switch,
 )
 from otel_hwmetrics.config.of_rules import RuleSettings, parse_rules
@@ -82,6 +83,18 @@ def _spans(value: Any) -> tuple[str, ...]:
     if len(words) > 1 and {"all", "none"} & {word.lower() for word in words}:
         raise ValueError(value)
     return words
+
+
+def _run(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]{0,47})?", value.strip()):
+        raise ValueError(value)
+    return value.strip()
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r".{0,128}", value.strip()) or not value.strip().isprintable():
+        raise ValueError(value)
+    return value.strip()
 
 
 def _addresses(value: Any) -> tuple[str, ...]:
@@ -225,6 +238,40 @@ class Config:
     )
     stall_stacks: bool = switch(
         True, "Tell with an alert on stalled training or an idle GPU where the threads of the job stood."
+    )
+    record: bool = switch(False, "Write the run into a file: what was sampled, jobs, training spans, alerts.")
+    record_run: str = option(
+        "",
+        _run,
+        "letters, digits and ._-, 48 of them at most",
+        "Id of the run that this process is a part of, the same in all of them; what launchers tell, if not set, else one of "
+        "its own.",
+    )
+    record_name: str = option(
+        "", _name, "a text of one line, 128 letters at most", "What the run is called; if not set, as the script is."
+    )
+    record_granularity: str = option(
+        "time_series",
+        parse_one_of("time_series", "summary"),
+        "time_series or summary",
+        "What is recorded: every sample, or of each job what it used at the most and in the mean, in one row.",
+    )
+    record_batch: float = seconds(
+        5.0, "How long what is recorded is collected before it is written: what a kill can lose.", least=0.5
+    )
+    record_detail: float = seconds(
+        86400.0, "How old every single sample may grow; of what is older, each minute is kept in one.", least=60.0
+    )
+    record_size: int = sized(
+        2**30,
+        "Most bytes of a recording: as it comes near them, the oldest samples are kept by the minute, and then let go of.",
+        2**20,
+        "bytes, a number >= 1048576, or as 500MB or 2GiB",
+    )
+    record_keep: float = seconds(
+        90 * 86400.0,
+        "How long recordings are kept: as another one begins, those that nothing was written to since are removed from the "
+        "folder; 0 keeps all.",
     )
 
 
