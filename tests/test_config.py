@@ -108,7 +108,7 @@ WRONG: dict[str, list[Any]] = {
         ["none", "torch"],
     ],
     "step_spans": [10**9 + 1, *NO_COUNT],
-    "record_run": [7, True, ["a"], "no such thing", "../a", "a/b", "-a", "a" * 49, {"a": 1}],
+    "record_run": [["a"], "no such thing", "../a", "a/b", "-a", "a" * 49, {"a": 1}],
     "record_name": [7, True, ["a"], "a\nb", "a" * 129, {"a": 1}],
     "record_granularity": ["samples", 0, ["summary"], True],
     "record_batch": [0, 0.4, "400ms", *NO_TIME],
