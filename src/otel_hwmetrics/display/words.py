@@ -57,8 +57,9 @@ def size(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A length of time: ``350 ms``, ``12.3 s``, ``7 min 30 s``, ``2 h 45 min``, ``3 d 4 h``. From a minute on to the
-    second, from a day on to the minute.
+    """A length of time: ``350 ms``, ``12.3 s``, ``7 min 30 s``, ``2 h 45 min``, ``3 d 4 h``.
+
+    From a minute on it is to the second, from a day on to the minute.
     """
     if not _known(seconds):
         return ABSENT
