@@ -323,3 +323,19 @@ def effective_memory() -> int | None:
     except FileNotFoundError:  # no /proc, or a kernel without cgroups
         return None
     return min((bound for bound in (memory.limit, memory.total) if bound is not None), default=None)
+
+
+def bounds() -> tuple[float | None, int | None]:
+    """CPUs and bytes that this process is held to below what the machine has; None where it is not, or nothing tells."""
+    try:
+        held = shared().now()
+        cpus: float | None = held.cpus
+        if held.online is not None and cpus is not None and cpus >= held.online:
+            cpus = None
+    except (OSError, ValueError):
+        cpus = None
+    try:
+        memory = shared().now().memory.limit
+    except (OSError, ValueError):
+        memory = None
+    return cpus, memory
