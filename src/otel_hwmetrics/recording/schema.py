@@ -35,6 +35,7 @@ CREATE TABLE jobs (
 );
 CREATE TABLE job_samples (job_id INTEGER NOT NULL, at_ns INTEGER NOT NULL, {_COLUMNS});
 CREATE INDEX job_samples_of ON job_samples (job_id, at_ns);
+CREATE INDEX job_samples_when ON job_samples (at_ns);
 CREATE TABLE job_summary (
   job_id INTEGER PRIMARY KEY, looks INTEGER NOT NULL, seconds REAL NOT NULL, {_SUMS},
   cpu_seconds REAL, energy_joules REAL, gpu_idle_seconds REAL, gpu_seconds REAL, max_rss_bytes INTEGER

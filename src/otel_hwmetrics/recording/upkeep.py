@@ -6,9 +6,12 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
+from otel_hwmetrics.recording.minute import MINUTE
+
 _FULL: Final = 0.9
 """Part of the bound from which on something goes."""
 _TENTH: Final = 10
+_MOST_STEPS: Final = 50
 _KEPT: Final = 600_000_000_000
 """Nanoseconds of full detail that stay in any case."""
 
@@ -30,10 +33,11 @@ class Upkeep:
         self._size = size
 
     def run(self, now_ns: int) -> None:
-        """Delete looks that are older than they may be, and of too much the oldest tenth: next minute, the next one."""
+        """Delete looks that are older than they may be; then, as long as it is too much, the oldest of what can be spared."""
         self._connection.execute("DELETE FROM blocks WHERE last_ns < ?", (now_ns - self._detail_ns,))
-        if self._used() > _FULL * self._size:
-            self._thin(now_ns)
+        for _ in range(_MOST_STEPS):
+            if self._used() <= _FULL * self._size or not (self._thin_blocks(now_ns) or self._thin_minutes(now_ns)):
+                break
 
     def _used(self) -> int:
         pages, free, size = (
@@ -42,19 +46,25 @@ class Upkeep:
         )
         return (pages - free) * size
 
-    def _thin(self, now_ns: int) -> None:
-        """The oldest looks; where there are none to spare, the oldest minutes and every other look at the jobs."""
+    def _thin_blocks(self, now_ns: int) -> int:
+        """The oldest looks go; gives how many rows."""
         run = self._connection.execute
         (blocks,) = run("SELECT count(*) FROM blocks WHERE last_ns < ?", (now_ns - _KEPT,)).fetchone()
-        if blocks:
-            oldest = "SELECT id FROM blocks ORDER BY first_ns LIMIT ?"
-            run(f"DELETE FROM blocks WHERE id IN ({oldest})", (max(1, blocks // _TENTH),))  # noqa: S608 - our own text
-            return
-        first, last = run("SELECT min(minute), max(minute) FROM minutes").fetchone()
-        if first is not None and first < last:
-            run("DELETE FROM minutes WHERE minute < ?", (first + max(1, (last - first) // _TENTH),))
-        run(
-            "DELETE FROM job_samples WHERE rowid % 2 = 0 AND at_ns < ?"
-            " AND rowid <= (SELECT (min(rowid) + max(rowid)) / 2 FROM job_samples)",
-            (now_ns - _KEPT,),
-        )
+        if not blocks:
+            return 0
+        oldest = "SELECT id FROM blocks ORDER BY first_ns LIMIT ?"
+        return run(f"DELETE FROM blocks WHERE id IN ({oldest})", (max(1, blocks // _TENTH),)).rowcount  # noqa: S608 - our own text
+
+    def _thin_minutes(self, now_ns: int) -> int:
+        """Where no looks are to spare, the oldest minutes go, and the looks at the jobs; what these came to is kept."""
+        run = self._connection.execute
+        gone = 0
+        for table, column, newest in (
+            ("minutes", "minute", (now_ns - _KEPT) // MINUTE),
+            ("job_samples", "at_ns", now_ns - _KEPT),
+        ):
+            (first,) = run(f"SELECT min({column}) FROM {table}").fetchone()  # noqa: S608 - our own names
+            if first is not None and first < newest:
+                until = first + max(1, (newest - first) // _TENTH)
+                gone += run(f"DELETE FROM {table} WHERE {column} < ?", (until,)).rowcount  # noqa: S608 - likewise
+        return gone

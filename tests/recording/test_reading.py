@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Promises of reading: files of a run are one run, and what cannot be read is told in a sentence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from otel_hwmetrics.folders import host
+from otel_hwmetrics.recording import Recording, RecordingError, Run, find_runs, open_run
+from otel_hwmetrics.recording.nouns import DONE, LOST, PARENT, RUNNING, Job
+from otel_hwmetrics.recording.schema import VERSION
+from recorded import REQUEST, SECOND, START, about, epochs, run
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    """Jobs, looks, spans, alerts, files: each whole."""
+    with open_run(str(run(tmp_path))) as found:
+        (job,) = found.jobs()
+        assert (job.name, job.command, job.state, job.exit_code, job.runtime) == (
+            "train",
+            "python train.py",
+            DONE,
+            0,
+            150.0,
+        )
+        assert job.request == REQUEST
+        assert job.summary.figures["gpu_activity"].mean == pytest.approx(0.81)
+        assert job.summary.energy == 480.0 * 150
+        assert found.spans() == sorted(epochs(150), key=lambda span: (span.started_ns, span.span_id))
+        assert [alert.state for alert in found.alerts()] == ["firing", "resolved"]
+        assert found.files()[0].kind == "profile"
+        assert (found.id, found.name, found.started_ns) == ("1f3a9c2e", "train", START)
+        assert found.ended_ns == START + 150 * SECOND
+
+
+def test_a_stretch_of_time_is_what_was_asked_for(tmp_path: Path) -> None:
+    """Both ends included, in every way to read."""
+    with open_run(str(run(tmp_path))) as found:
+        recording = found.recordings[0]
+        start, end = START + 50 * SECOND, START + 70 * SECOND
+        assert [each.at_ns for each in found.job_samples(1, start, end)] == [start + n * SECOND for n in range(21)]
+        times, _ = recording.values(1, start, end)
+        assert list(times) == [start + n * SECOND for n in range(21)]
+        assert sum(len(block.times) for block in recording.blocks(start, end)) == 21
+        assert [minute.start_ns for minute in recording.minutes(1, start, end)] == [START, START + 60 * SECOND]
+        assert len(recording.values_of([each.id for each in recording.series()], start, end)) == len(recording.series())
+
+
+def test_ranks_are_one_run(tmp_path: Path) -> None:
+    """One file each; jobs are numbered anew, spans and alerts are in the order of their time."""
+    for rank in (2, 0, 1):
+        run(tmp_path, 20, who=about(rank=rank, pid=100 + rank))
+    with open_run("latest", str(tmp_path)) as found:
+        assert [each.rank for each in found.abouts] == [0, 1, 2]
+        assert [(job.id, job.rank) for job in found.jobs()] == [(1, 0), (2, 1), (3, 2)]
+        assert len(found.job_samples(3)) == 21
+        assert len(found.alerts()) == 6
+        with pytest.raises(RecordingError, match=r"no job 4 .* there are: 1, 2, 3"):
+            found.job_samples(4)
+
+
+def test_the_launcher_knows_the_jobs_and_their_processes_the_spans(tmp_path: Path) -> None:
+    """Who watches a job from outside has seen its beginning and its end."""
+    jobs = [
+        Job(7, "a", started_ns=START, state=DONE, exit_code=0),
+        Job(9, "b", started_ns=START, state=DONE, exit_code=3),
+    ]
+    run(tmp_path, 20, who=about(role=PARENT, name="pipeline"), jobs=jobs)
+    run(tmp_path, 20, who=about(pid=77, started_ns=START + SECOND))
+    with open_run("latest", str(tmp_path)) as found:
+        assert found.name == "pipeline"
+        assert [(job.id, job.name, job.exit_code) for job in found.jobs()] == [(7, "a", 0), (9, "b", 3)]
+        assert len(found.job_samples(9)) == 21
+        assert len(found.recordings) == 2
+
+
+@pytest.mark.parametrize(
+    ("which", "run_id"),
+    [("latest", "bbbb2222"), ("aaaa1111", "aaaa1111"), ("aaaa", "aaaa1111"), ("bbbb", "bbbb2222"), ("one", "aaaa1111"), ("both", "bbbb2222")],
+)  # fmt: skip
+def test_a_run_is_found_by_what_people_have_of_it(tmp_path: Path, which: str, run_id: str) -> None:
+    """Its id, the beginning of it, its name; of several of a name the latest."""
+    run(tmp_path, 5, who=about("aaaa1111", name="one", started_ns=START))
+    run(tmp_path, 5, who=about("aaaa2222", name="both", started_ns=START + 1))
+    run(tmp_path, 5, who=about("bbbb2222", name="both", started_ns=START + 2))
+    if which == "aaaa":
+        with pytest.raises(RecordingError, match="Several runs begin with 'aaaa': aaaa2222, aaaa1111"):
+            open_run(which, str(tmp_path))
+        return
+    with open_run(which, str(tmp_path)) as found:
+        assert found.id == run_id
+
+
+def test_a_file_stands_for_its_run(tmp_path: Path) -> None:
+    """And a folder for the latest in it."""
+    path = run(tmp_path, 5, who=about(rank=0))
+    run(tmp_path, 5, who=about(rank=1))
+    run(tmp_path, 5, who=about("ffff0000", started_ns=START - 1))
+    with open_run(str(path)) as found:
+        assert len(found.recordings) == 2
+    with open_run(str(tmp_path)) as found:
+        assert found.id == "1f3a9c2e"
+    assert [each.run for each in find_runs(str(tmp_path))] == ["1f3a9c2e", "ffff0000"]
+
+
+@pytest.mark.parametrize(
+    ("pid", "where", "heard", "state"),
+    [
+        (os.getpid(), host(), 0.0, RUNNING),
+        (2**22 - 3, host(), 0.0, LOST),  # above what Linux gives by default
+        (2**22 - 3, "another", 30.0, RUNNING),
+        (2**22 - 3, "another", 70.0, LOST),
+        (os.getpid(), host(), 70.0, LOST),
+    ],
+)
+def test_a_job_of_which_nothing_is_heard_is_lost(
+    tmp_path: Path, pid: int, where: str, heard: float, state: str
+) -> None:
+    """Its writer was killed: nobody has written an end, and none is made up."""
+    jobs = [Job(1, "train", started_ns=START)]
+    path = run(tmp_path, 20, who=about(pid=pid, host=where), jobs=jobs, closed=False)
+    with Run([str(path)], START + round((20 + heard) * SECOND)) as found:
+        (job,) = found.jobs()
+        assert (job.state, job.ended_ns, job.exit_code) == (state, None, None)
+        assert job.runtime == 20.0
+        assert found.ended_ns is None
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _text(path: Path) -> None:
+    path.write_text("this is not a database, however long it may be\n" * 100)
+
+
+def _newer(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+
+
+def _other(path: Path) -> None:
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE x (y)")
+
+
+def _cut(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def _gone(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (_empty, "empty"),
+        (_text, "no recording: file is not a database"),
+        (_newer, "newer version of otel-hwmetrics: update"),
+        (_other, "no recording"),
+        (_cut, r"cannot be read.*\.recover"),
+        (_gone, "no file"),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_a_sentence(tmp_path: Path, harm: object, words: str) -> None:
+    """Which file, why, and what to do; other runs of the folder are found all the same. Some harm shows only later."""
+    path = run(tmp_path, 100)
+    run(tmp_path, 5, who=about("ffff0000", started_ns=START - 1))
+    harm(path)  # type: ignore[operator] # one of the above
+    with pytest.raises(RecordingError, match=words) as error, Recording(str(path)) as recording:  # noqa: PT012 - see above
+        recording.spans()
+        list(recording.blocks())
+    assert str(path) in str(error.value)
+    assert "ffff0000" in [each.run for each in find_runs(str(tmp_path))]
+
+
+def test_nothing_there_is_said_with_what_to_do(tmp_path: Path) -> None:
+    """A first user has no recordings yet."""
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(RecordingError, match=r"no recordings in .*otel-hwmetrics run"):
+            open_run(folder=str(folder))
+    run(tmp_path, 5)
+    with pytest.raises(RecordingError, match=r"no run 'abc' in .*report --list"):
+        open_run("abc", str(tmp_path))
+
+
+def test_a_recording_can_be_read_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """An archive, a CD: also what was killed with its journal beside it, as far as that can be read there."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    shutil.copy(run(tmp_path, 20), folder / "x.run.db")
+    os.chmod(folder / "x.run.db", stat.S_IRUSR)
+    os.chmod(folder, stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        with open_run(str(folder / "x.run.db")) as found:
+            assert len(found.job_samples(1)) == 21
+    finally:
+        os.chmod(folder, stat.S_IRWXU)
