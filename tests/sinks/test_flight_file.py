@@ -18,7 +18,8 @@ from otel_hwmetrics.alerts.transition import Transition
 from otel_hwmetrics.catalog import METRICS, gpu, process
 from otel_hwmetrics.model import Series
 from otel_hwmetrics.sinks import flight_file
-from otel_hwmetrics.sinks.flight_file import SCHEMA, VERSION, Flight, Row, lines, read_flight
+from otel_hwmetrics.sinks.flight_file import SCHEMA, VERSION, Flight, lines, read_flight
+from otel_hwmetrics.sinks.rows import Row
 
 POWER = [Series(gpu.POWER, {gpu.HW_ID: f"GPU-{number}", gpu.GPU_INDEX: number}) for number in range(3)]
 MEMORY = Series(process.MEMORY_USAGE)

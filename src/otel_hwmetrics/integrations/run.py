@@ -89,7 +89,8 @@ class Run:
         with guard(f"opening a span of {self._framework}"), ExitStack() as ways_out:
             tracer = by_chance(trace.get_tracer("otel_hwmetrics", hw.__version__, TRACKER.provider, SCHEMA_URL))
             told = {FRAMEWORK: self._framework, **(attributes or {})}
-            span = tracer.start_span(name, context=self._parent(), attributes=told)
+            parent = self._parent()
+            span = TRACKER.kept(tracer.start_span(name, context=parent, attributes=told), name, told, parent)
             ways_out.callback(span.end)
             hw.watch(span)
             if name in _PHASES:

@@ -12,8 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from operator import itemgetter
-from struct import pack
 
 from opentelemetry.semconv._incubating.attributes import host_attributes, process_attributes
 
@@ -24,23 +22,20 @@ from otel_hwmetrics.alerts.transition import Transition
 from otel_hwmetrics.folders import Folder, file_name, host
 from otel_hwmetrics.ranks import identity
 from otel_hwmetrics.sinks.base import Alert
-from otel_hwmetrics.sinks.flight_file import SUFFIX, Row, Stacks, lines
+from otel_hwmetrics.sinks.flight_file import SUFFIX, Stacks, lines
+from otel_hwmetrics.sinks.rows import Row, Rows
 from otel_hwmetrics.windows.samples import Sample
 
 _logger = redaction.logger()
 
 MOST_ROWS = 3600
 """Samples that are remembered, however long ago the first of them may be."""
-TABLES = 4
-"""Samples before that are looked at for the same series: those of a slow reader may come and go."""
 MOST_TRANSITIONS = 500
 """Steps of alerts that are remembered."""
 MOST_FILES = 10
 """Files that alerts make in a run."""
 PAUSE = 60.0
 """Seconds for which further alerts go into the file of the first one, which is then written anew."""
-
-_value = itemgetter(0)  # of a Point, in a third of the time of its name
 
 _Step = tuple[float, Transition]
 """A step of an alert, and when it was told of, in seconds of the monotonic clock."""
@@ -91,6 +86,7 @@ class FlightRecorder:
     Args:
         seconds: How much of the past is remembered; 0 for nothing, and then no file is written.
         folder: Where the files go; None for nowhere.
+        packed: Packs samples, also for others that remember them.
         monotonic: Seconds that never go back.
         time_ns: The wall clock, in nanoseconds since the epoch.
     """
@@ -100,11 +96,13 @@ class FlightRecorder:
         seconds: float,
         folder: Folder | None,
         *,
+        packed: Rows | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         time_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._seconds = seconds
         self._folder = folder if seconds > 0 else None
+        self._packed = packed or Rows()
         self._monotonic = monotonic
         self._time_ns = time_ns
         self._pid = os.getpid()
@@ -125,14 +123,10 @@ class FlightRecorder:
         """Remember where every series stands. Called on the sampler's thread, once a second."""
         if self._folder is None:
             return
-        points = sample.points
         rows = self._rows
         if self._file is not None and self._monotonic() - self._file.began >= PAUSE:
             self._file = None
-        series = tuple(points)
-        # Of many samples one tuple of series: they are the same objects from sample to sample, so this compares quickly.
-        series = next((row.series for row in rows[: -TABLES - 1 : -1] if row.series == series), series)
-        row = Row(sample.at, sample.time_unix_nano, series, pack(f"{len(series)}d", *map(_value, points.values())))
+        row = self._packed.of(sample)
         begin = max(0, len(rows) - MOST_ROWS + 1)
         while begin < len(rows) and rows[begin].at < sample.at - self._seconds:
             begin += 1

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from otel_hwmetrics.alerts.transition import Transition
 from otel_hwmetrics.model import Series
 from otel_hwmetrics.sinks.base import event_attributes
+from otel_hwmetrics.sinks.rows import Row
 
 SUFFIX = ".flight.jsonl"
 SCHEMA = "otel_hwmetrics.flight"
@@ -34,22 +35,6 @@ VERSION = 1
 
 MOST_SERIES = 16384
 """Columns of a file; where every second has series of its own (processes that come and go), the oldest are left out."""
-
-
-class Row(NamedTuple):
-    """One sample as it is kept: 8 bytes a value, and a tuple of series that it shares with samples of the same ones.
-
-    Attributes:
-        at: Seconds of the monotonic clock.
-        time_unix_nano: The same moment by the wall clock.
-        series: What was read.
-        values: Of each a double, in the order of the series.
-    """
-
-    at: float
-    time_unix_nano: int
-    series: tuple[Series, ...]
-    values: bytes
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from functools import wraps
 from itertools import islice
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, TraceFlags, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
@@ -26,6 +27,7 @@ from otel_hwmetrics import __version__
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.catalog import SCHEMA_URL
 from otel_hwmetrics.sinks.ids import by_chance
+from otel_hwmetrics.sinks.local_spans import LocalSpan, innermost, local
 from otel_hwmetrics.sinks.matching import Matcher, phase_of
 
 # Made once: they are on the application's hot path, and have no state.
@@ -48,9 +50,21 @@ class _Open(weakref.ref[Span]):
         return span if span is not None and span.is_recording() else None
 
 
+class Journal(Protocol):
+    """What a recording is told of training spans. On the training's thread: it raises nothing and waits for nothing."""
+
+    def began(self, span: Any) -> None:
+        """One has begun; once each."""
+        ...
+
+    def ended(self, span: Any) -> None:
+        """One has ended: as the SDK tells of it, which changes no more."""
+        ...
+
+
 def _leaves(span: Span) -> bool:
-    """Whether what is put onto the span now will leave the process: it is open, and no sampler has dropped it."""
-    return span.is_recording() and span.get_span_context().trace_flags.sampled
+    """Whether what is put onto the span now will be seen: it is open, and no sampler has dropped it."""
+    return span.is_recording() and (span.get_span_context().trace_flags.sampled or isinstance(span, LocalSpan))
 
 
 class SpanTracker:
@@ -64,6 +78,7 @@ class SpanTracker:
         watches: Says by its name, and of a span, whether it is a training span without being told so by `watch`.
         greet: Called with each training span that opens, on its thread, while there is something to put onto it.
         part: Called with each `training_span` that is about to end, on its thread.
+        journal: Is told of training spans; None where the run is not recorded.
         provider: Whose spans `training_span` opens where it is not told; the global one where this is None.
     """
 
@@ -72,6 +87,7 @@ class SpanTracker:
         self.watches: Callable[[str, Span], bool] = Matcher(())
         self.greet: Callable[[Span], object] | None = None
         self.part: Callable[[Span], object] | None = None
+        self.journal: Journal | None = None
         self.provider: TracerProvider | None = None
         self._open: dict[int, _Open] = {}  # by span id
         self._watched: dict[int, _Open] = {}  # those of them that are training spans
@@ -133,7 +149,10 @@ class SpanTracker:
         """A span was ended, on whatever thread."""
         if self.on:
             with _NOTING_AN_END:
-                self._forget(span.get_span_context().span_id)
+                span_id = span.get_span_context().span_id
+                if (journal := self.journal) is not None and span_id in self._watched:
+                    journal.ended(span)
+                self._forget(span_id)
 
     def _on_ending(self, span: Any) -> None:
         """Nothing: attributes and events are frozen by now (https://github.com/open-telemetry/opentelemetry-python/issues/5614)."""
@@ -144,6 +163,23 @@ class SpanTracker:
     def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002 - the SDK's signature
         """Nothing to flush."""
         return True
+
+    def kept(
+        self, span: Span, name: str, attributes: Mapping[str, AttributeValue] | None, context: Context | None = None
+    ) -> Span:
+        """The same span; where nobody keeps it and the run is recorded, one that is kept in the recording alone.
+
+        Args:
+            span: A training span that was just opened, on this thread.
+            name: Its name.
+            attributes: Those that it began with.
+            context: Where it was opened; None for the current one.
+        """
+        if self.journal is None or not self.on or _leaves(span):
+            return span
+        with _NOTING_A_START:
+            return local(span, name, attributes, context, self.on_end)
+        return span
 
     def watch(self, span: Span) -> None:
         """Prefer this span, open on this thread, which from now on is the training's."""
@@ -197,13 +233,15 @@ class SpanTracker:
         """Forget every span, and be off."""
         self.on = False
         self.watches = Matcher(())
-        self.greet = self.part = self.provider = None
+        self.greet = self.part = self.journal = self.provider = None
         self._open.clear()
         self._watched.clear()
         self._training_thread = None
 
     def _watch(self, span: Span, entry: _Open) -> None:
         self._watched[entry.span_id] = entry
+        if (journal := self.journal) is not None:
+            journal.began(span)
         greet = self.greet
         if greet is not None:
             greet(span)
@@ -273,10 +311,14 @@ def training_span(
         tracer_provider: The one that `otel_hwmetrics.instrument` was given, else the global one, by default.
 
     Yields:
-        The span, which is OpenTelemetry's current one meanwhile.
+        The span, which is OpenTelemetry's current one meanwhile; where nobody keeps that (there is no SDK, a sampler dropped
+        it) and the run is recorded, one that is kept in the recording alone.
     """
     tracer = by_chance(trace.get_tracer("otel_hwmetrics", __version__, tracer_provider or TRACKER.provider, SCHEMA_URL))
-    with tracer.start_as_current_span(name, attributes=attributes) as span:
+    with (
+        tracer.start_as_current_span(name, attributes=attributes) as current,
+        innermost(TRACKER.kept(current, name, attributes)) as span,
+    ):
         try:
             yield watch(span)
         finally:
