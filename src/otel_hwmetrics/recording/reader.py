@@ -11,6 +11,8 @@ import urllib.parse
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_hwmetrics.model import Kind
@@ -161,6 +163,24 @@ class Recording:
             told = [_minute(row) for row in rows]
             tail = (each for each in self._tail({series_id}).get(series_id, ()) if start <= each.start_ns <= end)
             return [*told, *tail]
+
+    def every_minute(
+        self, start_ns: int | None = None, end_ns: int | None = None, only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, dict[int, Minute]]]:
+        """All series by the minute, a minute at a time: where it begins, and what there is of it by the number of the series.
+
+        Args:
+            start_ns: None for the first; the minutes that begin from here on.
+            end_ns: None for the last; those that begin until here. The minute that is being written is not among them.
+            only: The series that are wanted; None for all.
+        """
+        start, end = _between(start_ns, end_ns)
+        which = "" if only is None else f" AND series IN ({', '.join(str(int(each)) for each in only)})"
+        query = f"SELECT * FROM minutes WHERE minute BETWEEN ? AND ?{which} ORDER BY minute, series"  # noqa: S608 - numbers
+        with self._reading():
+            rows = self._connection.execute(query, (-(-start // MINUTE), end // MINUTE))
+            for number, found in groupby(rows, key=itemgetter("minute")):
+                yield number * MINUTE, {row["series"]: _minute(row) for row in found}
 
     def totals(self) -> dict[int, Minute]:
         """Every series over the whole run, by its number: a minute as long as the run, so to say.
