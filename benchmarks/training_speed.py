@@ -18,6 +18,8 @@ Arms, taken in turn with the order changing from round to round:
 Each arm of a round is set up, left alone for a second (`instrument()` opens sources and takes first looks), and then timed for
 as long as ``--seconds`` says, by the wall: what waits for a lock takes no processor's time. The processor's time is told beside
 it, of a step and of other threads: where a machine is busy the ratios scatter by more than there is to see, and these less.
+Least of all does what is lost to stalls: by how much longer steps took that took half as long again as the median of their
+round, which is compared with steps of the same second and not with those of another arm.
 Scripted GPUs answer in Python, so they take more of the interpreter's lock than a driver does. Instrumentation can be taken off
 again, so one process does, and neither the memory's layout nor the moment at which a process began is in the ratio. A meter
 provider cannot give back its instruments, so each time there is a new one.
@@ -38,6 +40,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -61,6 +64,8 @@ from otel_hwmetrics.testing.symbols import events
 
 BATCHES = 500
 """In an epoch: a tenth of a second, so that there are epochs' ends in what is timed."""
+LONG = 1.5
+"""A step is a long one that took so many times what is usual."""
 SETTLING = 1.0
 """Seconds between the setting-up of an arm and its timing."""
 
@@ -156,19 +161,24 @@ class Training:
         batches = TensorDataset(torch.randn(BATCHES, 16, width), torch.randn(BATCHES, 16, 1))
         self.loader = DataLoader(batches, batch_size=None, shuffle=True)
 
-    def steps_a_second(self, seconds: float) -> float:
-        """Train for so long."""
-        steps, now = 0, time.perf_counter
+    def steps(self, seconds: float) -> list[float]:
+        """Train for so long.
+
+        Returns:
+            When it began, and then when each step ended, by `time.perf_counter`.
+        """
+        now = time.perf_counter
         started = now()
+        ends = [started]
         while True:
             for inputs, targets in self.loader:
                 self.optimizer.zero_grad()
                 loss = torch.nn.functional.mse_loss(self.model(inputs), targets)
                 loss.backward()
                 self.optimizer.step()
-                steps += 1
-                if now() - started >= seconds:
-                    return steps / (now() - started)
+                ends.append(now())
+                if ends[-1] - started >= seconds:
+                    return ends
 
 
 class Timed(NamedTuple):
@@ -178,33 +188,38 @@ class Timed(NamedTuple):
         speed: Steps a second.
         own: Microseconds of processor's time that the training's thread took for a step: hooks are in it.
         beside: Milliseconds of processor's time that other threads took, in a second: what they may have kept from training.
+        lost: Milliseconds a second by which steps took longer that took half as long again as their median.
     """
 
     speed: float
     own: float
     beside: float
+    lost: float
 
 
 def timed(training: Training, seconds: float) -> Timed:
     """Train for so long."""
-    started, all_before, own_before = time.perf_counter(), time.process_time(), time.thread_time()
-    speed = training.steps_a_second(seconds)
-    everybody, own, passed = time.process_time(), time.thread_time(), time.perf_counter()
-    own, everybody, passed = own - own_before, everybody - all_before, passed - started
-    return Timed(speed, 1e6 * own / (speed * passed), 1e3 * (everybody - own) / passed)
+    all_before, own_before = time.process_time(), time.thread_time()
+    ends = training.steps(seconds)
+    everybody, own = time.process_time() - all_before, time.thread_time() - own_before
+    passed = ends[-1] - ends[0]
+    each = [later - earlier for earlier, later in pairwise(ends)]
+    usual = statistics.median(each)
+    lost = sum(one - usual for one in each if one > LONG * usual)
+    return Timed(len(each) / passed, 1e6 * own / len(each), 1e3 * (everybody - own) / passed, 1e3 * lost / passed)
 
 
 def measure(names: list[str], rounds: int, seconds: float, settling: float) -> dict[str, list[Timed]]:
     """Each arm, round by round."""
     training = Training()
-    training.steps_a_second(settling)
+    training.steps(settling)
     found: dict[str, list[Timed]] = {name: [] for name in names}
     for number in range(rounds):
         shift = number % len(names)
         order = names[shift:] + names[:shift]
         for name in order if number % 2 else order[::-1]:
             with ARMS[name]():
-                training.steps_a_second(settling)
+                training.steps(settling)
                 found[name].append(timed(training, seconds))
             gc.collect()
     return found
@@ -225,13 +240,24 @@ def ratios(found: dict[str, list[Timed]]) -> dict[str, dict[str, Any]]:
 def show(found: dict[str, Any]) -> None:
     """Print a table."""
     title = f"{found['rounds']} rounds of {found['seconds']:g} s; a step of nothing takes {found['step_us']:.0f} µs"
-    heads = ("arm", "steps/s", "over nothing", "quartiles", "CPU of a step, µs", "other threads, ms a second")
+    heads = (
+        "arm",
+        "steps/s",
+        "over nothing",
+        "quartiles",
+        "CPU of a step, µs",
+        "other threads, ms/s",
+        "lost to stalls, ms/s",
+    )
     table = Table(*heads, title=title)
     for name, ratio in found["ratios"].items():
         low, high = ratio["quartiles"]
         middle = f"{ratio['median']:.4f} ± {ratio['error']:.4f}"
-        speed, own, beside = (found[key][name] for key in ("steps_a_second", "own_us_a_step", "beside_ms_a_second"))
-        table.add_row(name, f"{speed:.0f}", middle, f"{low:.4f} to {high:.4f}", f"{own:.1f}", f"{beside:.2f}")
+        keys = ("steps_a_second", "own_us_a_step", "beside_ms_a_second", "lost_ms_a_second")
+        speed, own, beside, lost = (found[key][name] for key in keys)
+        table.add_row(
+            name, f"{speed:.0f}", middle, f"{low:.4f} to {high:.4f}", f"{own:.1f}", f"{beside:.2f}", f"{lost:.2f}"
+        )
     Console().print(table)
 
 
@@ -264,6 +290,7 @@ def main() -> int:
         "steps_a_second": middle,
         "own_us_a_step": {name: statistics.median(one.own for one in each) for name, each in speeds.items()},
         "beside_ms_a_second": {name: statistics.median(one.beside for one in each) for name, each in speeds.items()},
+        "lost_ms_a_second": {name: statistics.median(one.lost for one in each) for name, each in speeds.items()},
         "ratios": ratios(speeds),
     }
     if arguments.json:
