@@ -32,6 +32,8 @@ class Give(Enum):
     """The end is left out: names."""
     WRAP = "wrap"
     """It goes on in the next line: sentences."""
+    LEAVE = "leave"
+    """The whole column is left out, once the others cannot become narrower; the last such first."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def wrapped(text: str, columns: int) -> list[str]:
     if text_columns(text) <= columns:
         return [text]
     if text.isascii():
-        return textwrap.wrap(text, max(1, columns)) or [""]
+        return textwrap.wrap(text, max(1, columns), break_on_hyphens=False) or [""]
     lines = [""]
     for word in text.split():
         rest = word
@@ -150,13 +152,11 @@ def table(
         for place, column in enumerate(columns)
         if not column.optional or any(row[place] not in (None, "", ABSENT) for row in rows)
     ]
-    cells = [[ABSENT if row[place] is None else plain(str(row[place])) for place in kept] for row in rows]
+    told = [[ABSENT if cell is None else plain(str(cell)) for cell in row] for row in rows]
+    kept, widths = _fitted(columns, told, kept, None if width is None else width - text_columns(indent))
+    cells = [[row[place] for place in kept] for row in told]
     chosen = [columns[place] for place in kept]
     heads = [column.head for column in chosen]
-    natural = [
-        max(map(text_columns, (head, *(row[place] for row in cells))), default=0) for place, head in enumerate(heads)
-    ]
-    widths = _fitted(chosen, natural, None if width is None else width - text_columns(indent))
     if widths is None:
         return _as_records(heads, cells, width or 0, indent)
     lines = [_line(chosen, widths, heads, indent), _line(chosen, widths, ["-" * each for each in widths], indent)]
@@ -174,14 +174,30 @@ def table(
     return lines
 
 
-def _fitted(columns: Sequence[Column], natural: Sequence[int], width: int | None) -> list[int] | None:
-    """The width of each column; None where they do not fit however narrow they become. The widest gives first."""
+def _fitted(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], kept: list[int], width: int | None
+) -> tuple[list[int], list[int] | None]:
+    """The columns that are shown, and the width of each; None where they do not fit however narrow they become."""
+    natural = {
+        place: max(text_columns(columns[place].head), *(text_columns(row[place]) for row in rows), 0) for place in kept
+    }
+    everything = kept
+    while True:
+        widths = _narrowed([columns[place] for place in kept], [natural[place] for place in kept], width)
+        spare = [place for place in kept if columns[place].give is Give.LEAVE]
+        if widths is not None or not spare:
+            return (kept if widths is not None else everything), widths
+        kept = [place for place in kept if place != spare[-1]]
+
+
+def _narrowed(columns: Sequence[Column], natural: Sequence[int], width: int | None) -> list[int] | None:
+    """The width of each column; the widest that can gives first."""
     widths = list(natural)
     if width is None:
         return widths
     over = sum(widths) + len(GAP) * (len(widths) - 1) - width
     least = [
-        taken if column.give is Give.NO else min(taken, max(LEAST, text_columns(column.head)))
+        min(taken, max(LEAST, text_columns(column.head))) if column.give in (Give.CUT, Give.WRAP) else taken
         for column, taken in zip(columns, natural, strict=True)
     ]
     while over > 0:
@@ -209,7 +225,9 @@ def _as_records(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int,
     label = max(map(text_columns, heads), default=0)
     for row in rows:
         lines += [""] if lines else []
-        for head, cell in zip(heads, row, strict=True):
+        for head, cell in zip(heads, map(str.strip, row), strict=True):
+            if not cell:
+                continue
             before = f"{indent}{head}{' ' * (label - text_columns(head))}{GAP}"
             room = width - text_columns(before)
             if room >= min(LEAST, text_columns(cell)):

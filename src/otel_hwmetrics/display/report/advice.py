@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to ask for next time: what was used, and a buffer.
+
+- Memory and GPU memory: the peak and 15%, to a whole GiB (half a GiB below 4 GiB); rounded to the nearest where at least 10%
+  are left of the buffer, else up.
+- Runtime: the longest and 25%, up to a whole minute (five minutes from an hour on, an hour from a day on).
+- CPUs: the peak up to the next CPU, without what measuring may be off.
+- GPUs: as many as were in use.
+
+Of several jobs of one name, as the same job in several runs or the ranks of one, the one that used most counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from otel_hwmetrics.display.report.endings import memory_peak, starved
+from otel_hwmetrics.display.report.usage import cpu_error
+from otel_hwmetrics.recording.nouns import DONE, Job
+
+MEMORY_BUFFER: Final = 0.15
+"""What is added to the peak of memory."""
+LEAST_BUFFER: Final = 0.10
+"""What is left of it, when it is rounded."""
+RUNTIME_BUFFER: Final = 0.25
+"""What is added to the longest runtime."""
+
+_GIB: Final = 2**30
+_FINE_BELOW: Final = 4 * _GIB
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What a job should ask for. None where nothing is known.
+
+    Attributes:
+        name: Of the job.
+        runs: How many jobs of this name that is from.
+        cpus: CPUs, a whole number.
+        memory: Bytes.
+        runtime: Seconds.
+        gpus: GPUs, a whole number.
+        gpu_memory: Bytes of each GPU.
+        peak_cpus: What that is made of: the most that was used.
+        peak_memory: Likewise, bytes.
+        peak_runtime: Likewise, seconds.
+        peak_gpu_memory: Likewise, bytes.
+        unsure: Why one of these jobs may need more than was seen; empty for no reason.
+    """
+
+    name: str
+    runs: int = 1
+    cpus: int | None = None
+    memory: int | None = None
+    runtime: int | None = None
+    gpus: int | None = None
+    gpu_memory: int | None = None
+    peak_cpus: float | None = None
+    peak_memory: float | None = None
+    peak_runtime: float | None = None
+    peak_gpu_memory: float | None = None
+    unsure: str = ""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is known."""
+        return all(each is None for each in (self.cpus, self.memory, self.runtime, self.gpus, self.gpu_memory))
+
+
+def advice(jobs: Iterable[tuple[Job, float]]) -> list[Advice]:
+    """What to ask for, by the jobs' names, in the order in which they come.
+
+    Args:
+        jobs: Each with the seconds between two looks at it. Those that never began say nothing.
+    """
+    by_name: dict[str, list[tuple[Job, float]]] = {}
+    for job, interval in jobs:
+        if job.started_ns is not None:
+            by_name.setdefault(job.name, []).append((job, interval))
+    found = (_of(name, several) for name, several in by_name.items())
+    return [each for each in found if not each.empty]
+
+
+def _of(name: str, jobs: list[tuple[Job, float]]) -> Advice:
+    each_job = [job for job, _ in jobs]
+    cpus = [(_peak(job, "cpu"), interval) for job, interval in jobs]
+    held = [(peak, peak / (1 + cpu_error(interval))) for peak, interval in cpus if peak is not None]
+    memory = _most(_memory(job) for job in each_job)
+    runtime = _most(job.runtime for job in each_job)
+    gpus = _most(_peak(job, "gpus") for job in each_job)
+    gpu_memory = _most(_peak(job, "gpu_memory_most") for job in each_job)
+    return Advice(
+        name,
+        len(jobs),
+        cpus=max((max(1, math.ceil(least - 1e-9)) for _, least in held), default=None),
+        memory=None if memory is None else memory_for(memory),
+        runtime=None if not runtime else runtime_for(runtime),
+        gpus=None if gpus is None else math.ceil(gpus),
+        gpu_memory=memory_for(gpu_memory) if gpu_memory else None,
+        peak_cpus=_most(peak for peak, _ in held),
+        peak_memory=memory,
+        peak_runtime=runtime,
+        peak_gpu_memory=gpu_memory or None,
+        unsure=_unsure(each_job),
+    )
+
+
+def memory_for(peak: float) -> int:
+    """Bytes to ask for, where so many were in use."""
+    step = _GIB // 2 if peak * (1 + MEMORY_BUFFER) < _FINE_BELOW else _GIB
+    nearest = max(1, math.floor(peak * (1 + MEMORY_BUFFER) / step + 0.5)) * step
+    return nearest if nearest >= peak * (1 + LEAST_BUFFER) else nearest + step
+
+
+def runtime_for(longest: float) -> int:
+    """Seconds to ask for, where it took so many."""
+    wanted = longest * (1 + RUNTIME_BUFFER)
+    step = _MINUTE if wanted <= _HOUR else 5 * _MINUTE if wanted <= _DAY else _HOUR
+    return math.ceil(wanted / step - 1e-9) * step
+
+
+def _memory(job: Job) -> float | None:
+    """The most memory of a job; where it was killed for want of it, at least all that it had."""
+    peak = memory_peak(job)
+    return max(peak or 0.0, float(job.request.memory or 0)) if starved(job) else peak
+
+
+def _peak(job: Job, figure: str) -> float | None:
+    stat = job.summary.figures.get(figure)
+    return None if stat is None else stat.peak
+
+
+def _most(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _unsure(jobs: list[Job]) -> str:
+    if any(starved(job) for job in jobs):
+        return "killed for want of memory: it needs more than this was made of"
+    if any(job.exit_code is None for job in jobs):
+        return "its end was not seen: it may need more"
+    if any(job.state != DONE or job.exit_code for job in jobs):
+        return "it failed: had it gone on, it might have used more"
+    return ""
