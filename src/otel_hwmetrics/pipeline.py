@@ -10,7 +10,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.context import Context
@@ -60,7 +61,9 @@ AT_EXIT = 0.1
 SHARED_FOR = 0.05
 """Seconds for which a sample is fresh: readers that collect together share one look at the machine."""
 
-SOURCES: dict[str, Callable[[Config, Clock], Source]] = {
+SourceMaker: TypeAlias = Callable[[Config, Clock], Source]
+
+SOURCES: dict[str, SourceMaker] = {
     "system": lambda config, clock: SystemSource(clock.monotonic, per_cpu=config.per_cpu),
     "filesystem": lambda config, clock: FilesystemSource(clock.monotonic, paths=config.dataset_paths),
     "pressure": lambda _, clock: PressureSource(clock=clock.monotonic),
@@ -97,9 +100,10 @@ class Pipeline:
         tracer_provider: Whose spans alerts are put onto; the global one by default, also when it is set later.
         logger_provider: Where alert records go; the global one by default, likewise.
         clock: Time of samples.
+        sources: Every source that there is, by its name; those that the options name must be among them.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a different part of the world
         self,
         config: Config,
         *,
@@ -107,6 +111,7 @@ class Pipeline:
         tracer_provider: TracerProvider | None = None,
         logger_provider: LoggerProvider | None = None,
         clock: Clock = time,
+        sources: Mapping[str, SourceMaker] = SOURCES,
     ) -> None:
         self.config = config
         self._clock = clock
@@ -136,9 +141,9 @@ class Pipeline:
             regular=config.sample_interval > 0,
             now=clock.monotonic,
         )
-        names = SOURCES if config.sources == ("auto",) else config.sources
+        names = sources if config.sources == ("auto",) else config.sources
         self.sampler = Sampler(
-            [SOURCES[name](config, clock) for name in names],
+            [sources[name](config, clock) for name in names],
             self,
             _accumulator,
             clock=clock,

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from opentelemetry.semconv._incubating.attributes.hw_attributes import HwStateValues
 
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.catalog import gpu_health as health
+from otel_hwmetrics.catalog.gpu_activity import PROCESS_MEMORY
 from otel_hwmetrics.model import Reading
 from otel_hwmetrics.sources.base import Batch, Bench, Clock, Reader
 from otel_hwmetrics.sources.gpu.nvidia.device import Gpu
@@ -56,7 +58,7 @@ class Board:
         self._current = HwStateValues.OK
         self._clock = clock
         self._gpm = Gpm(gpu, self._counted)
-        readers = READERS if gpu.instance is None else INSTANCE_READERS
+        readers = _at_pace(READERS if gpu.instance is None else INSTANCE_READERS, gpu.ours.every)
         metrics = tuple(dict.fromkeys(part.metric for part in PARTS))
         self._bench = Bench(
             gpu,
@@ -133,6 +135,13 @@ class Board:
     def close(self) -> None:
         """Give back what the driver's library holds for it."""
         self._gpm.close()
+
+
+def _at_pace(readers: Sequence[Reader[Gpu]], every: float | None) -> Sequence[Reader[Gpu]]:
+    """The readers, with the lists of processes read as often as is asked for."""
+    if every is None:
+        return readers
+    return [replace(each, every=min(each.every, every)) if PROCESS_MEMORY in each.metrics else each for each in readers]
 
 
 def _judged(batch: Batch) -> HwStateValues:

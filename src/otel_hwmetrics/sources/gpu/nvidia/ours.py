@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Final
 
 _FIRST_PID_NAMESPACE: Final = 0xEFFFFFFC
@@ -17,7 +18,13 @@ class Ours:
     Args:
         proc: Where the kernel shows processes.
         root: The process whose tree is the job.
+
+    Attributes:
+        can_tell: Whether the driver's numbers of processes are those of ``proc``.
+        every: Seconds between two looks at a GPU's list of processes, where that is oftener than otherwise.
     """
+
+    every: float | None = None
 
     def __init__(self, proc: str = "/proc", root: int | None = None) -> None:
         self._proc = proc
@@ -50,6 +57,14 @@ class Ours:
                 return False
             pid = parent
         return False
+
+    def heard(self, gpu: str, memory: Mapping[int, int | None]) -> None:
+        """All that have memory on a GPU, whosever they are. Called on the source's thread.
+
+        Args:
+            gpu: Its UUID.
+            memory: Bytes by the number of the process; None where the driver does not tell how many.
+        """
 
     def _parent(self, pid: int) -> int:
         try:

@@ -40,6 +40,13 @@ class Processes:
         processes = self._list()
         for process in processes:
             within(process.pid, _MOST_PID, "the number of a process")
+        self._ours.heard(
+            self._gpu.identity.uuid,
+            {
+                process.pid: None if (size := process.usedGpuMemory) is None or size >= NOT_AVAILABLE else size
+                for process in processes
+            },
+        )
         scope, chosen = self._choose(processes)
         if not chosen and scope == "device":
             # In a container the list may be empty because the driver hides it: no evidence of 0.
