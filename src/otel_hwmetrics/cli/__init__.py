@@ -10,9 +10,12 @@ import sys
 from collections.abc import Sequence
 
 from otel_hwmetrics import __version__
+from otel_hwmetrics.cli import report
 
 INTERRUPTED = 130
 """The exit code of what Ctrl-C has ended, as shells have it: 128 and the signal's number."""
+MODULES = (report,)
+"""Commands with a module of their own, which adds its parser and says what to call."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
         "cost, versions, folders, and what is wrong with them. Nothing is exported or written.",
     )
     doctor.add_argument("--json", action="store_true", help="for programs")
+    for each in MODULES:
+        each.add_to(commands)
     return top
 
 
@@ -71,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
+    if "call" in given:
+        return int(given.call(given))
     if given.command == "doctor":
         from otel_hwmetrics.cli.doctor import doctor
 

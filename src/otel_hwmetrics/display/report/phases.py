@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -80,7 +81,10 @@ def _phase(span: RecordedSpan, depth: int, fired: tuple[str, ...]) -> Phase:
     figures = {
         key.removeprefix(PREFIX): float(value)
         for key, value in span.attributes.items()
-        if key.startswith(PREFIX) and isinstance(value, int | float) and not isinstance(value, bool)
+        if key.startswith(PREFIX)
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
     }
     told = span.attributes.get(ALERTS)
     names = tuple(name.strip() for name in told.split(",") if name.strip()) if isinstance(told, str) else fired
