@@ -194,6 +194,14 @@ def test_nothing_there_is_said_with_what_to_do(tmp_path: Path) -> None:
         open_run("abc", str(tmp_path))
 
 
+def test_reading_leaves_nothing_behind(tmp_path: Path) -> None:
+    """One file was written, and one is there afterwards."""
+    path = run(tmp_path, 20)
+    with open_run(str(path)) as found:
+        found.jobs()
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
 def test_a_recording_can_be_read_where_nothing_can_be_written(tmp_path: Path) -> None:
     """An archive, a CD: also what was killed with its journal beside it, as far as that can be read there."""
     folder = tmp_path / "archive"

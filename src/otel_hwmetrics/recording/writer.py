@@ -11,6 +11,7 @@ import json
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from ctypes import py_object, pythonapi
 from dataclasses import asdict
 from typing import Final
@@ -181,6 +182,9 @@ class Writer:
         """
         try:
             self.commit(now_ns, ended=True)
+            # So that whoever reads it needs to write nothing beside it; not while somebody does.
+            with suppress(sqlite3.OperationalError):
+                self._connection.execute("PRAGMA journal_mode = DELETE")
         finally:
             self._connection.close()
 
