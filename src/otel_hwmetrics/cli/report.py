@@ -8,14 +8,14 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from otel_hwmetrics.cli.runs import add_directory, folder_of, unreadable
 
 if TYPE_CHECKING:
     from otel_hwmetrics.display.report.material import Material
-    from otel_hwmetrics.recording import RunFiles
+    from otel_hwmetrics.recording import Run, RunFiles
 
 FORMATS: Final = ("yaml", "sbatch", "kubernetes")
 """How what to ask for can be printed; `otel_hwmetrics.display.report.formats` has how."""
@@ -33,8 +33,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser(
         "report",
         help="say what recorded runs did, and check it against what was asked for",
-        description="Say what recorded runs did: results of each job, training spans, alerts, energy. With --check: what was "
-        "used against what was asked for.",
+        description="Say what recorded runs did: results of each job, training spans, alerts, energy.\n"
+        "With --check: what was used against what was asked for.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -100,9 +100,12 @@ def report(given: argparse.Namespace, output: TextIO, errors: TextIO) -> int:
         materials = _materials(given, folder)
     except RecordingError as error:
         print(f"error: {error}", file=errors)
-        for text in unreadable(folder, ()) if folder is not None and not given.runs else ():
-            print(f"note: {text}", file=errors)
+        where = [each for each in given.runs if os.path.isdir(each)] or [folder for _ in range(1) if not given.runs]
+        _note((text for each in where if each for text in unreadable(each)), errors)
         return 2
+    for each in materials:
+        beside = os.path.dirname(each.paths[0])
+        _note(unreadable(beside, each.paths, each.id), errors)
     if given.check or given.recommend:
         return _check(given, materials, output, errors)
     _report(given, materials, output)
@@ -135,20 +138,31 @@ def _listed(given: argparse.Namespace, folder: str | None) -> list[tuple[str | N
 
 
 def _materials(given: argparse.Namespace, folder: str | None) -> list[Material]:
+    """The runs that were named, each once, the latest or all of a folder where none was."""
     from otel_hwmetrics.display.report.material import gathered
-    from otel_hwmetrics.recording import Run, find_runs, open_run
 
-    opened: list[Run] = []
-    names = given.runs or ([folder] if given.all_runs else ["latest"])
     found: dict[str, Material] = {}
-    for name in names:
-        several = given.all_runs and (name is None or os.path.isdir(name))
-        files = find_runs(name) if several else []
-        opened = [Run(each.paths) for each in files] or [open_run("latest" if name is None else name, folder)]
-        for run in opened:
+    for name in given.runs or [folder if given.all_runs else "latest"]:
+        for run in _opened(name, folder, everything=given.all_runs):
             with run:
                 found.setdefault(run.id, gathered(run))
     return list(found.values())
+
+
+def _opened(name: str | None, folder: str | None, *, everything: bool) -> Iterator[Run]:
+    from otel_hwmetrics.recording import Run, find_runs, open_run
+
+    if everything and (name is None or os.path.isdir(name)):
+        files = find_runs(name)
+        yield from (Run(each.paths) for each in files)
+        if files:
+            return
+    yield open_run(name or "latest", folder)
+
+
+def _note(texts: Iterable[str], errors: TextIO) -> None:
+    for text in texts:
+        print(f"note: {text}", file=errors)
 
 
 def _list(
@@ -161,8 +175,7 @@ def _list(
     for folder, files in listed:
         found += [(each, listing.looked_at(each)) for each in files]
         known = {path for each in files for path in each.paths}
-        for text in unreadable(folder, known) if folder is not None else ():
-            print(f"note: {text}", file=errors)
+        _note(unreadable(folder, known) if folder is not None else (), errors)
     if as_json:
         _dump(as_data.runs(found), output)
     else:
@@ -216,14 +229,22 @@ def _print(lines: Iterable[str], output: TextIO) -> None:
 
 
 def _price(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no price: a number from 0 on, as 0.30")
+    value = _number(text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no price: a number from 0 on, as 0.30")
     return value
 
 
 def _percent(text: str) -> float:
-    value = float(text.strip().rstrip("%"))
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no share: percent from 0 on, as 5")
+    value = _number(text.strip().removesuffix("%"))
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share: percent from 0 on, as 5")
     return value / 100
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value < math.inf else None

@@ -18,7 +18,7 @@ def add_directory(parser: argparse.ArgumentParser) -> None:
 
 
 def folder_of(directory: str | None) -> str | None:
-    """Where recordings are looked for; None for the user's own folder.
+    """Where recordings are looked for; None where nobody says and this user has no place of their own.
 
     Args:
         directory: What was typed; None for nothing.
@@ -26,17 +26,23 @@ def folder_of(directory: str | None) -> str | None:
     if directory is not None:
         return os.path.abspath(os.path.expanduser(directory))
     from otel_hwmetrics.config import resolve
+    from otel_hwmetrics.folders import folder
 
     config, _ = resolve()
-    return os.path.abspath(os.path.expanduser(config.directory)) if config.directory else None
+    named = os.path.abspath(os.path.expanduser(config.directory)) if config.directory else ""
+    if os.path.isdir(named):
+        return named
+    own = folder()
+    return own.path if own is not None else named or None
 
 
-def unreadable(folder: str, known: Collection[str]) -> Iterator[str]:
+def unreadable(folder: str, known: Collection[str] = (), part: str = "") -> Iterator[str]:
     """What is wrong with the recordings of a folder that are no part of any run: a sentence each.
 
     Args:
         folder: Where.
         known: Files that are.
+        part: What their names must have in them, as a run's id.
     """
     from otel_hwmetrics.recording import SUFFIX, Recording, RecordingError
 
@@ -45,7 +51,7 @@ def unreadable(folder: str, known: Collection[str]) -> Iterator[str]:
     except OSError:
         return
     for path in (os.path.join(folder, name) for name in names if name.endswith(SUFFIX)):
-        if path in known:
+        if path in known or part not in path:
             continue
         try:
             Recording(path).close()

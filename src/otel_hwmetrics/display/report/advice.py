@@ -140,7 +140,7 @@ def _most(values: Iterable[float | None]) -> float | None:
 
 def _unsure(jobs: list[Job]) -> str:
     if any(starved(job) for job in jobs):
-        return "killed for want of memory: it needs more than this was made of"
+        return "killed for want of memory: it may need yet more"
     if any(job.exit_code is None for job in jobs):
         return "its end was not seen: it may need more"
     if any(job.state != DONE or job.exit_code for job in jobs):

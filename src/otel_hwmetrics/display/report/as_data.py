@@ -231,7 +231,7 @@ def _comparison(run: str, each: Comparison) -> Data:
         "over_utilization_ratio": each.over,
         "tolerance_ratio": each.tolerance,
         "specified_by": each.by or None,
-        "killed_for_memory": starved(each.job),
+        "killed_for_memory": each.killed,
     }
 
 

@@ -21,7 +21,7 @@ COLUMNS: Final = (
     Column("Specified", right=True),
     Column("Peak Used", right=True),
     Column("Over-Utilization", right=True),
-    Column("95% Below", right=True, give=Give.LEAVE, optional=True),
+    Column("P95", right=True, give=Give.LEAVE, optional=True),
     Column("Asked By", give=Give.LEAVE, optional=True),
 )
 NOTED: Final = ("slurm", "cgroup", "kubernetes")
@@ -51,7 +51,9 @@ def check(
     if shown:
         rows = [_row(material, each, several=len(checked) > 1) for material, each in shown]
         lines += ["", *table(COLUMNS, rows, width)]
-    notes = [text for material, _ in checked for text in remarks(material.jobs)]
+    notes = [
+        text for material, _ in checked for text in remarks(material.jobs, material.id if len(checked) > 1 else "")
+    ]
     bare = [job for material, _ in checked for job in without_request(material.jobs)]
     if bare and found:
         names = ", ".join(dict.fromkeys(f"{job.name}" for job in bare))
@@ -83,6 +85,7 @@ def _verdict(checked: Sequence[tuple[Material, Sequence[Comparison]]], over: int
 
 def _row(material: Material, each: Comparison, *, several: bool) -> tuple[str | None, ...]:
     specified, peak, p95, over = each.texts
+    over = f"{over} (killed)" if each.killed else over
     return (
         material.id if several else None, f"{each.job.id}", each.job.name, each.resource, specified, peak, over, p95,
         each.by if each.by in NOTED else "",

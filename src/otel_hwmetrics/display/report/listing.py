@@ -21,7 +21,7 @@ COLUMNS: Final = (
     Column("Took", right=True),
     Column("State"),
     Column("Jobs", right=True),
-    Column("Not done", give=Give.LEAVE, optional=True),
+    Column("Not done", give=Give.WRAP, optional=True),
     Column("Host", give=Give.LEAVE, optional=True),
 )
 _MOST: Final = 3

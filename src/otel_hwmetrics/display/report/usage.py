@@ -17,7 +17,7 @@ from typing import Final
 
 from otel_hwmetrics.display.report.endings import memory_peak, starved
 from otel_hwmetrics.display.report.material import is_over
-from otel_hwmetrics.display.words import change, duration, number, rounded, size
+from otel_hwmetrics.display.words import change, duration, number, rounded, share, size
 from otel_hwmetrics.recording.nouns import Job, Stat
 
 MEMORY: Final = "Memory"
@@ -62,12 +62,22 @@ class Comparison:
 
     @property
     def violated(self) -> bool:
-        """Whether more was used than was asked for, by more than the tolerance and by so much that it shows."""
+        """Whether more was used than was asked for, by more than the tolerance and by so much that it shows.
+
+        Of memory also where the job was killed for want of it: what it would have used is not known, and is more.
+        """
         if self.peak is None:
             return False
+        if self.killed:
+            return True
         if self.over is None:
             return self.peak > 0
         return self.over > self.tolerance + 1e-12 and rounded(self.over, 3) >= _SHOWN
+
+    @property
+    def killed(self) -> bool:
+        """Whether it is of memory, for want of which the job was killed."""
+        return self.resource == MEMORY and starved(self.job)
 
     @property
     def by(self) -> str:
@@ -115,13 +125,23 @@ def without_request(jobs: Iterable[Job]) -> list[Job]:
     return [job for job in jobs if job.started_ns is not None and not any(True for _ in _asked(job))]
 
 
-def remarks(jobs: Iterable[Job]) -> list[str]:
-    """What else is to be said of jobs: killed for memory, not over yet, lost. A sentence each."""
-    return [text for job in jobs if job.started_ns is not None for text in _remarks(job)]
+def remarks(jobs: Iterable[Job], run: str = "") -> list[str]:
+    """What else is to be said of jobs: killed for memory, not over yet, lost. A text each.
+
+    Args:
+        jobs: Of a run.
+        run: Its id, where several are told of.
+    """
+    where = f" of run {run}" if run else ""
+    return [
+        text
+        for job in jobs
+        if job.started_ns is not None
+        for text in _remarks(job, f"Job {job.id}{where} ({job.name})")
+    ]
 
 
-def _remarks(job: Job) -> Iterator[str]:
-    name = f"Job {job.id} ({job.name})"
+def _remarks(job: Job, name: str) -> Iterator[str]:
     if starved(job):
         used = (memory_peak(job) or 0.0) / (job.request.memory or 1)
         yield (
@@ -165,5 +185,5 @@ def _used(job: Job, resource: str) -> tuple[float | None, float | None]:
 
 def _shown(resource: str, value: float | None) -> str:
     if resource == CPU:
-        return "-" if value is None else f"{number(rounded(100 * value, 1), 1)}%"
+        return share(value)
     return {"By": size, "s": duration, "{gpu}": number}[RESOURCES[resource]](value)
