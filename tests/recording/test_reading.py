@@ -113,19 +113,20 @@ def test_a_file_stands_for_its_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pid", "where", "heard", "state"),
     [
-        (os.getpid(), host(), 0.0, RUNNING),
-        (2**22 - 3, host(), 0.0, LOST),  # above what Linux gives by default
+        (None, "here", 0.0, RUNNING),
+        (2**22 - 3, "here", 0.0, LOST),  # above what Linux gives by default
         (2**22 - 3, "another", 30.0, RUNNING),
         (2**22 - 3, "another", 70.0, LOST),
-        (os.getpid(), host(), 70.0, LOST),
+        (None, "here", 70.0, LOST),
     ],
 )
 def test_a_job_of_which_nothing_is_heard_is_lost(
-    tmp_path: Path, pid: int, where: str, heard: float, state: str
+    tmp_path: Path, pid: int | None, where: str, heard: float, state: str
 ) -> None:
     """Its writer was killed: nobody has written an end, and none is made up."""
     jobs = [Job(1, "train", started_ns=START)]
-    path = run(tmp_path, 20, who=about(pid=pid, host=where), jobs=jobs, closed=False)
+    who = about(pid=os.getpid() if pid is None else pid, host=host() if where == "here" else where)
+    path = run(tmp_path, 20, who=who, jobs=jobs, closed=False)
     with Run([str(path)], START + round((20 + heard) * SECOND)) as found:
         (job,) = found.jobs()
         assert (job.state, job.ended_ns, job.exit_code) == (state, None, None)
