@@ -50,6 +50,11 @@ class Tally:
         return 0.0 if place == _NOTHING else math.exp(place * _GROWTH)
 
 
+def any_figure(sample: JobSample) -> bool:
+    """Whether a look at a job says anything but when it was."""
+    return any(value is not None for value in sample[1:])
+
+
 class JobTally:
     """What a job has used so far.
 
@@ -65,7 +70,11 @@ class JobTally:
         self._totals = Totals()
 
     def add(self, sample: JobSample, totals: Totals) -> None:
-        """Take one look into account: it speaks of the time since the look before."""
+        """Take one look into account: it speaks of the time since the look before. Without any figure, totals alone count."""
+        told = {name: value for name, value in totals._asdict().items() if value is not None}
+        self._totals = self._totals._replace(**told)
+        if not any_figure(sample):
+            return
         seconds = 0.0 if self._last_ns is None else max(0.0, (sample.at_ns - self._last_ns) / 1e9)
         self._last_ns = sample.at_ns
         self._looks += 1
@@ -73,8 +82,6 @@ class JobTally:
         for name, value in zip(FIGURES, sample[1:], strict=True):
             if value is not None:
                 self._figures.setdefault(name, Tally()).add(value, seconds)
-        told = {name: value for name, value in totals._asdict().items() if value is not None}
-        self._totals = self._totals._replace(**told)
 
     @property
     def summary(self) -> Summary:

@@ -32,7 +32,7 @@ from otel_hwmetrics.recording.nouns import (
     RecordedSpan,
     Totals,
 )
-from otel_hwmetrics.recording.tally import JobTally
+from otel_hwmetrics.recording.tally import JobTally, any_figure
 from otel_hwmetrics.recording.upkeep import Upkeep
 
 PATIENCE: Final = 1.0
@@ -122,9 +122,9 @@ class Writer:
         self._tallies.setdefault(job.id, JobTally(job.started_ns))
 
     def sample(self, job_id: int, sample: JobSample, totals: Totals) -> None:
-        """One look at a job."""
+        """One look at a job; one without any figure tells what the job has used in all, as at its end."""
         self._tallies.setdefault(job_id, JobTally()).add(sample, totals)
-        if self._series_wanted:
+        if self._series_wanted and any_figure(sample):
             self._samples.append((job_id, sample))
             if len(self._samples) > MOST_WAITING:
                 self._samples.popleft()
