@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.trace import Span
@@ -30,10 +31,11 @@ from otel_hwmetrics.sinks.background import Background
 from otel_hwmetrics.sinks.base import Alert, OfWorkers, Sink, dropped, event_attributes
 from otel_hwmetrics.sinks.flight import FlightRecorder
 from otel_hwmetrics.sinks.hooks import HOOKS
-from otel_hwmetrics.sinks.last_words import SIGTERM, LastWords
+from otel_hwmetrics.sinks.last_words import EXCEPTION, SIGTERM, LastWords
 from otel_hwmetrics.sinks.lines import LineSink
 from otel_hwmetrics.sinks.logs import LogSink
 from otel_hwmetrics.sinks.profile import Profiles
+from otel_hwmetrics.sinks.rows import Rows
 from otel_hwmetrics.sinks.spans import SpanSink
 from otel_hwmetrics.sinks.stacks import Stacks
 from otel_hwmetrics.sinks.summary import Summaries
@@ -42,7 +44,13 @@ from otel_hwmetrics.sinks.workers import WorkerStacks
 from otel_hwmetrics.stepclock import CLOCK
 from otel_hwmetrics.windows import Sample
 
+if TYPE_CHECKING:
+    from otel_hwmetrics.sinks.recorder import Recorder
+
 _logger = redaction.logger()
+
+_EXIT_CODES = {SIGTERM: -signal.SIGTERM, EXCEPTION: 1}
+"""How a process ends, by the reason for its last words."""
 
 
 class _Waiting(Sink, Protocol):
@@ -83,19 +91,25 @@ class Judging:
         self.judged = {rule.name: judged_by(rule) for rule in rules}
         self._snapshot: Snapshot | None = None
         self._steps: list[Transition] = []
-        files = folder(config.directory)
-        self.profiles = Profiles(
+        self.files = files = folder(config.directory)
+        self.packed = Rows()
+        self._profiles = Profiles(
             config.profile_on_alert, config.profile_steps, config.profile_limit, lambda: files, CLOCK
         )
         self._summaries = Summaries(tracker, config.snapshot_timeout) if config.span_summary else None
         self._spans = SpanSink(tracker, config.alert_span_events) if config.alert_channels != "log" else None
-        self._recorder = FlightRecorder(config.flight_recorder, files, monotonic=clock.monotonic, time_ns=clock.time_ns)
+        self._flight = FlightRecorder(
+            config.flight_recorder, files, packed=self.packed, monotonic=clock.monotonic, time_ns=clock.time_ns
+        )
         self._stacks = Stacks(tracker.training, on=config.stall_stacks, monotonic=clock.monotonic)
         self._last_words = LastWords(self._on_end)
-        self._records = config.flight_recorder > 0 and files is not None
+        self._flies = config.flight_recorder > 0 and files is not None
+        self._recorder: Recorder | None = None
+        self._silent = config.emit == "never"
+        self._time_ns = clock.time_ns
         # Those that may wait: a log processor that exports on the spot, a handler of logging on a slow disk, the training's
         # own callbacks, the disk that the recording is on, a service.
-        recordings = Background("recordings", self._recorder, WorkerStacks(self._on_workers))
+        recordings = Background("recordings", self._flight, WorkerStacks(self._on_workers))
         self._waiting: list[_Waiting] = [HOOKS, recordings]
         self._logs: Background | None = None
         if config.alert_channels != "span":
@@ -110,6 +124,22 @@ class Judging:
         self._sinks: tuple[Sink, ...] = (*here, *self._waiting)
         self._here: tuple[Sink, ...] = (*here, HOOKS)
 
+    def record_with(self, recorder: Recorder) -> None:
+        """Have the run recorded. Called before `start`."""
+        self._recorder = recorder
+        self._waiting.append(recorder)
+        self._sinks = (*self._sinks, recorder)
+        if self._silent:  # nothing leaves this process; the recording does not
+            self._here = (*self._here, recorder)
+
+    def profile(self, steps: int) -> str | None:
+        """Have the next steps profiled; gives where the trace will be, None where there will be none. From any thread."""
+        now = self._time_ns()
+        path = self._profiles.request("demand", steps, now)
+        if path is not None and self._recorder is not None:
+            self._recorder.on_file(now, "profile", path)
+        return path
+
     def start(self, fresh: Callable[[float], object]) -> None:
         """Be ready for spans that end, and for the end of the job. Called on the thread that instruments.
 
@@ -118,7 +148,11 @@ class Judging:
         """
         if self._summaries is not None:
             self._summaries.start(fresh)
-        if self._records:
+        if self._recorder is not None:
+            with guard("beginning to record the run"):
+                self._recorder.start()
+                self._tracker.journal = self._recorder
+        if self._flies or self._recorder is not None:
             with guard("being ready for the end of the job"):
                 self._last_words.install()
 
@@ -143,7 +177,7 @@ class Judging:
     def tell(self, sample: Sample | None) -> None:
         """Tell the sinks what was decided, now that the sample is out; then keep the sums on spans current."""
         steps, self._steps = self._steps, []
-        if self._records:
+        if self._flies:
             with guard("remembering a sample"):
                 self._remember(sample, steps)
         told = [step for step in steps if step.told]
@@ -159,15 +193,18 @@ class Judging:
             with guard("finding a span for alerts that have none"):
                 self._spans.settle()
         snapshot, self._snapshot = self._snapshot, None
+        if self._recorder is not None and sample is not None:
+            with guard("recording a look"):
+                self._recorder.on_look(sample, snapshot)
         if self._summaries is not None and snapshot is not None:
             with guard("summing up spans"):
                 self._summaries.on_snapshot(snapshot)
 
     def _remember(self, sample: Sample | None, steps: Iterable[Transition]) -> None:
         if sample is not None:
-            self._recorder.on_sample(sample)
+            self._flight.on_sample(sample)
         for step in steps:
-            self._recorder.on_transition(step)
+            self._flight.on_transition(step)
 
     def _tell_of(self, transition: Transition, span: Span | None) -> None:
         alert = Alert(transition, span)
@@ -186,15 +223,15 @@ class Judging:
     def _files_of(self, alert: Alert) -> Mapping[str, Attribute]:
         """The files that will tell more of an alert; they are named before they are there."""
         paths = {
-            own.ALERT_FLIGHT: self._recorder.path_for(alert) if self._records else None,
-            own.ALERT_PROFILE: self.profiles.path_for(alert),
+            own.ALERT_FLIGHT: self._flight.path_for(alert) if self._flies else None,
+            own.ALERT_PROFILE: self._profiles.path_for(alert),
         }
         # Linux allows any bytes in a path: an attribute that is no text would cost an exporter all that it has with it.
         return {name: path.encode(errors="replace").decode() for name, path in paths.items() if path is not None}
 
     def _on_workers(self, alert: Alert, stacks: str) -> None:
         """It is known where workers stood at an alert. Called on the thread of the recordings."""
-        self._recorder.on_workers(alert, stacks)
+        self._flight.on_workers(alert, stacks)
         logs = self._logs
         if logs is not None:
             logs.on_alert(OfWorkers(alert.transition, alert.span, stacks=stacks))
@@ -204,17 +241,25 @@ class Judging:
 
         What is ended from outside may hang. An exception has a traceback of its own, and the calls are over by now.
         """
-        stacks = ""
-        if reason == SIGTERM:
-            with guard("telling where the job's threads stood at its end"):
-                stacks = self._stacks.now()
-        self._recorder.flush(reason, exception, stacks)
+        recorder = self._recorder
+        if recorder is not None:  # first, since it goes on by itself
+            recorder.flush(_EXIT_CODES[reason])
+        if self._flies:
+            stacks = ""
+            if reason == SIGTERM:
+                with guard("telling where the job's threads stood at its end"):
+                    stacks = self._stacks.now()
+            path = self._flight.flush(reason, exception, stacks)
+            if path is not None and recorder is not None:
+                recorder.on_file(self._time_ns(), "flight", path)
+        if recorder is not None:
+            recorder.wait()
 
     def stop(self, timeout: float) -> None:
         """Let what waits be told, for so many seconds at most in all, and end the threads. From any thread."""
         self._last_words.uninstall()
         self._logs = None  # who is told of workers by now is at their end
-        self.profiles.stop()
+        self._profiles.stop()
         if self._spans is not None:
             self._spans.close()
         deadline = time.monotonic() + timeout
@@ -228,3 +273,5 @@ class Judging:
     def abandon(self) -> None:
         """Have no part in a forked child's end: signals find it as they would without us."""
         self._last_words.uninstall()
+        if self._recorder is not None:
+            self._recorder.abandon()

@@ -11,12 +11,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.context import Context
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import TracerProvider, set_span_in_context
+from opentelemetry.metrics import MeterProvider, get_meter_provider
+from opentelemetry.trace import TracerProvider, get_tracer_provider, set_span_in_context
 
 from otel_hwmetrics import forks, redaction
 from otel_hwmetrics._guard import guard
@@ -25,7 +25,15 @@ from otel_hwmetrics.catalog import selected
 from otel_hwmetrics.config import Config
 from otel_hwmetrics.election import Emitter, Ledger, job_of
 from otel_hwmetrics.folders import runtime_folders
-from otel_hwmetrics.instruments import NO_SPAN, Feed, Instruments, adds_up, instruments_of, record
+from otel_hwmetrics.instruments import (
+    NO_SPAN,
+    Feed,
+    Instruments,
+    adds_up,
+    instruments_of,
+    record,
+    resource_attributes,
+)
 from otel_hwmetrics.judging import Judging
 from otel_hwmetrics.model import Reading, Snapshot
 from otel_hwmetrics.runners import Clock, ThreadRunner
@@ -39,7 +47,7 @@ from otel_hwmetrics.sources.dataset import DatasetSource
 from otel_hwmetrics.sources.gpu.amd import AmdSource
 from otel_hwmetrics.sources.gpu.nvidia import NvidiaSource
 from otel_hwmetrics.sources.jax import JaxSource
-from otel_hwmetrics.sources.linux.cgroup import effective_cpus
+from otel_hwmetrics.sources.linux.cgroup import bounds, effective_cpus
 from otel_hwmetrics.sources.pressure import PressureSource
 from otel_hwmetrics.sources.process import ProcessSource
 from otel_hwmetrics.sources.sensors import SensorsSource
@@ -48,6 +56,9 @@ from otel_hwmetrics.sources.torch import TorchSource
 from otel_hwmetrics.sources.training import TrainingSource
 from otel_hwmetrics.sources.tree import TreeSource
 from otel_hwmetrics.windows import Accumulator, Sample
+
+if TYPE_CHECKING:
+    from otel_hwmetrics.sinks.recorder_jobs import JobWatch
 
 _logger = redaction.logger()
 
@@ -101,6 +112,8 @@ class Pipeline:
         logger_provider: Where alert records go; the global one by default, likewise.
         clock: Time of samples.
         sources: Every source that there is, by its name; those that the options name must be among them.
+        jobs: Watches the jobs that a recording is of; None for this process and its tree.
+        role: Whose recording it is, as `otel_hwmetrics.recording.nouns` has it.
     """
 
     def __init__(  # noqa: PLR0913 - each is a different part of the world
@@ -112,6 +125,8 @@ class Pipeline:
         logger_provider: LoggerProvider | None = None,
         clock: Clock = time,
         sources: Mapping[str, SourceMaker] = SOURCES,
+        jobs: JobWatch | None = None,
+        role: str = "process",
     ) -> None:
         self.config = config
         self._clock = clock
@@ -141,6 +156,8 @@ class Pipeline:
             regular=config.sample_interval > 0,
             now=clock.monotonic,
         )
+        if config.record:
+            self._record(jobs, role)
         names = sources if config.sources == ("auto",) else config.sources
         self.sampler = Sampler(
             [sources[name](config, clock) for name in names],
@@ -155,6 +172,32 @@ class Pipeline:
             cpu_budget=config.cpu_budget,
             gave_up=self._step_back,
         )
+
+    def _record(self, jobs: JobWatch | None, role: str) -> None:
+        from otel_hwmetrics.sinks.recorder_start import recorder
+
+        with guard("getting ready to record the run"):
+            recording = recorder(
+                self.config,
+                self._judging.files,
+                role=role,
+                jobs=jobs,
+                bounds=bounds,
+                resource=self._resource,
+                kept=self._emitter.recorded,
+                packed=self._judging.packed,
+                monotonic=self._clock.monotonic,
+                time_ns=self._clock.time_ns,
+            )
+            if recording is not None:
+                self._judging.record_with(recording)
+
+    def _resource(self) -> Mapping[str, object]:
+        """Attributes of the Resource, as far as it can be seen by now."""
+        of_traces = getattr(
+            getattr(self._tracer_provider or get_tracer_provider(), "resource", None), "attributes", None
+        )
+        return resource_attributes(self._meter_provider or get_meter_provider()) or dict(of_traces or {})
 
     def start(self) -> None:
         """Begin to sample, and show what is sampled.
@@ -207,7 +250,7 @@ class Pipeline:
 
     def profile(self, steps: int) -> str | None:
         """Have the next steps profiled; gives where the trace will be, None where there will be none."""
-        return self._judging.profiles.request("demand", steps, self._clock.time_ns()) if self.running else None
+        return self._judging.profile(steps) if self.running else None
 
     @property
     def snapshot(self) -> Snapshot | None:

@@ -250,6 +250,20 @@ class Emitter:
         office = self._office(series)
         return not office or (self._elects and self._holds(office) and self._since.get(office, at) <= at)
 
+    def recorded(self, series: tuple[Series, ...], at: float) -> tuple[Series, ...]:
+        """Those of some series that this process records: what it exports; all, where nothing leaves it.
+
+        Args:
+            series: Which.
+            at: When the look was, by the clock of samples.
+
+        Returns:
+            The same tuple where it is all of them.
+        """
+        if self._everything or self.silent:
+            return series
+        return tuple(each for each in series if self.shows(each, at))
+
     def more(self, series: Series) -> float:
         """What is added to a counter's total, to go on from where the last holder stood."""
         return self._ledger.more.get(series, 0.0)

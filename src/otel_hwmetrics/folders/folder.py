@@ -11,7 +11,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, cast
 
 from otel_hwmetrics.descriptors import opened
@@ -209,6 +209,32 @@ class Folder:
                 self._remove(name, descriptor)
             for name in filter(_DRAFT.fullmatch, names):
                 self._remove_draft(name, descriptor)
+
+    def expire(self, suffix: str, seconds: float, beside: Iterable[str] = ()) -> None:
+        """Remove files of ours of one kind to which nothing was written for so long. Never raises `OSError`.
+
+        Only what is called as `file_name` calls files, and belongs to this user.
+
+        Args:
+            suffix: The kind.
+            seconds: For how long.
+            beside: Endings of further files that go with one, and are written to as well.
+        """
+        ours = re.compile(rf"{STAMP}-[A-Za-z0-9._-]+{re.escape(suffix)}")
+        before = time.time() - seconds
+        with contextlib.suppress(OSError), self._open() as descriptor:
+            for name in filter(ours.fullmatch, os.listdir(self.path if descriptor is None else descriptor)):
+                parts = [name, *(name + ending for ending in beside)]
+                if max(self._written(each, descriptor) for each in parts) < before:
+                    for each in reversed(parts):  # the one that the others go with is the last
+                        self._remove(each, descriptor)
+
+    def _written(self, name: str, descriptor: int | None) -> float:
+        """When a file was last written to, seconds since the epoch; long ago where there is none."""
+        try:
+            return os.stat(self._from(descriptor, name), dir_fd=descriptor, follow_symlinks=False).st_mtime
+        except OSError:
+            return float("-inf")
 
     def _remove(self, name: str, descriptor: int | None) -> None:
         """Remove one file, if it is this user's; another process may be quicker."""

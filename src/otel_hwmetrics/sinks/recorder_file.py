@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The file that a run is recorded in: made safely, written with patience, and left alone where it is no longer ours.
+
+Everything is called on one thread, which may wait for a disk.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Final
+
+from otel_hwmetrics import forks, redaction
+from otel_hwmetrics._guard import faults, guard
+from otel_hwmetrics.descriptors import identity
+from otel_hwmetrics.folders import Folder, file_name
+from otel_hwmetrics.recording import SUFFIX, Writer
+from otel_hwmetrics.recording.nouns import About
+
+_logger = redaction.logger()
+
+BESIDE: Final = ("-wal", "-shm", "-journal")
+"""What SQLite has beside a file, by its ending (https://www.sqlite.org/tempfiles.html)."""
+LONGEST_PAUSE: Final = 60.0
+"""Seconds between two tries at most, where the disk refuses."""
+_MOST_OF_A_SECOND: Final = 20  # recordings of one process that begin in one second
+_DESCRIPTORS: Final = "/proc/self/fd"
+_PLACE: Final = "writing a recording"
+
+_WHY: Final = {
+    "disk is full": "the disk is full",
+    "readonly": "the file or its file system is read-only",
+    "locked": "another program has it locked",
+    "malformed": "the file is damaged",
+    "not a database": "the file is damaged",
+    "disk I/O error": "the disk reports an error, or is full",
+    "unable to open": "the file cannot be opened",
+}
+_DAMAGED: Final = "the file is damaged"
+
+
+class RecordingFile:
+    """One file at a time; where one is lost, removed by somebody or damaged, another one is begun.
+
+    Args:
+        folder: Where it goes.
+        about: Gives who writes, when it is made.
+        detail: As `Writer` has it.
+        size: Likewise.
+        keep: Seconds after which recordings of the folder are removed; 0 for never.
+        pause: Seconds before the first try after a failure.
+        monotonic: Seconds that never go back.
+        time_ns: The wall clock.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a different part of the world
+        self,
+        folder: Folder,
+        about: Callable[[int], About],
+        *,
+        detail: float,
+        size: int,
+        keep: float = 0.0,
+        pause: float = 5.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        time_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.path = ""
+        self.failing = False
+        """Whether the last try failed."""
+        self.missing = 0
+        """Looks that were never written, since the disk refused for too long."""
+        self.writer: Writer | None = None
+        self._folder = folder
+        self._about = about
+        self._bounds = (detail, size)
+        self._keep = keep
+        self._pause = pause
+        self._monotonic = monotonic
+        self._time_ns = time_ns
+        self._failures = 0
+        self._retry_at = float("-inf")
+        self._inode: tuple[int, int] | None = None
+        self._held: dict[int, tuple[int, int]] = {}  # the numbers of what SQLite has open
+        self._at_it = forks.Section(patience=0.5)  # SQLite has locks of its own, for which a child would wait for ever
+
+    def ready(self) -> Writer | None:
+        """What to write with; None where that is not to be had now."""
+        if self._monotonic() < self._retry_at:
+            return None
+        if self.writer is not None and (lost := self._lost()):
+            self._leave(lost)
+        if self.writer is None:
+            try:
+                with self._at_it:
+                    self._open()
+            except (sqlite3.Error, OSError, ValueError) as error:
+                self._failed(error)
+        return self.writer
+
+    def commit(self) -> bool:
+        """Write what was given to the writer; False where that failed, and then it waits for the next try."""
+        writer = self.writer
+        if writer is None:
+            return False
+        try:
+            with self._at_it:
+                writer.commit(self._time_ns())
+        except sqlite3.Error as error:
+            self._failed(error)
+            return False
+        self._succeeded()
+        return True
+
+    def finish(self) -> None:
+        """Write what was given to the writer, and close the file in good order."""
+        writer, self.writer = self.writer, None
+        if writer is None:
+            return
+        try:
+            with self._at_it:
+                writer.close(self._time_ns())
+        except sqlite3.Error as error:
+            self._failed(error)
+
+    def abandon(self) -> None:
+        """Have no part in it, in a forked child."""
+        writer, self.writer = self.writer, None
+        self._retry_at = float("inf")
+        if writer is not None:
+            writer.abandon()
+
+    def _open(self) -> None:
+        now = self._time_ns()
+        about = self._about(now)
+        name = self._name(about.run, now)
+        self.path = self._folder / name
+        os.close(self._folder.open_file(name))  # for this user alone, and no link; SQLite opens it by its path
+        detail, size = self._bounds
+        self.writer = Writer(self.path, about, detail=detail, size=size)
+        self._inode = _inode(self.path)
+        self._held = _descriptors_of(self.path)
+        if self._keep:
+            with guard("removing old recordings"):
+                self._folder.expire(SUFFIX, self._keep, BESIDE)
+
+    def _name(self, run: str, now: int) -> str:
+        """What no file is called yet."""
+        for number in range(1, _MOST_OF_A_SECOND):
+            name = file_name(run if number == 1 else f"{run[:40]}-{number}", SUFFIX, now)
+            if not os.path.lexists(self._folder / name):
+                return name
+        raise FileExistsError(f"there are {_MOST_OF_A_SECOND} recordings of this second")
+
+    def _lost(self) -> str:
+        """Why the file is no longer there to be written; empty where it is.
+
+        A job that closes whatever is open, as some do to become a daemon, has its next files under the numbers that SQLite
+        writes to (https://www.sqlite.org/howtocorrupt.html, "Continuing to use a file descriptor after it has been closed").
+        """
+        if any(identity(number) != known for number, known in self._held.items()):
+            return "the job has closed it"
+        return "" if _inode(self.path) == self._inode else "it is no longer there"
+
+    def _leave(self, why: str) -> None:
+        """Let go of a file without touching it."""
+        _logger.warning("The run is recorded in another file, training is not affected: of %s, %s.", self.path, why)
+        faults[_PLACE] += 1
+        if self.writer is not None:
+            self.writer.abandon()
+        self.writer = None
+
+    def _failed(self, error: Exception) -> None:
+        why = next((why for mark, why in _WHY.items() if mark in str(error)), str(error))
+        faults[_PLACE] += 1
+        self._failures += 1
+        self._retry_at = self._monotonic() + min(LONGEST_PAUSE, self._pause * 2 ** min(self._failures - 1, 16))
+        if not self.failing:
+            _logger.warning(
+                "The run is not recorded at the moment, training is not affected: %s: %s. What was written before stays "
+                "readable, and it is tried again.",
+                self.path or self._folder.path,
+                why,
+            )
+        self.failing = True
+        if why == _DAMAGED and self.writer is not None:
+            self._leave(why)
+
+    def _succeeded(self) -> None:
+        if self.failing:
+            missing = f"; {self.missing} looks at the machine are missing" if self.missing else ""
+            _logger.warning("The run is recorded again: %s%s.", self.path, missing)
+            self.missing = 0
+        self.failing = False
+        self._failures = 0
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _descriptors_of(path: str) -> dict[int, tuple[int, int]]:
+    """Under which numbers this process has a file open, and what SQLite has beside it; empty where that is not told."""
+    files = {_inode(path + ending) for ending in ("", *BESIDE)} - {None}
+    try:
+        numbers = [int(name) for name in os.listdir(_DESCRIPTORS) if name.isdigit()]
+    except OSError:
+        return {}
+    found = {number: identity(number) for number in numbers}
+    return {number: known for number, known in found.items() if known is not None and known in files}
