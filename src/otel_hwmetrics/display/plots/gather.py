@@ -90,7 +90,9 @@ def seen(run: Run, job: Job, start_ns: int | None = None, end_ns: int | None = N
     writers = _writers(run, job, jobs)
     spans, notes = _spans(writers, start_ns, end_ns)
     devices, more = _devices(run, job, figures, _span(job, start_ns, end_ns), jobs)
-    alerts = tuple(tuple(each for each in writer.alerts() if end_ns is None or each.at_ns <= end_ns) for writer in writers)
+    alerts = tuple(
+        tuple(each for each in writer.alerts() if end_ns is None or each.at_ns <= end_ns) for writer in writers
+    )
     return Seen(run.name, job, times, figures, devices, spans, alerts, (*notes, *more))
 
 
@@ -170,9 +172,7 @@ def _spans(
         writer: spans
         for writer in writers
         if (
-            spans := tuple(
-                each for each in writer.spans() if _within(each.started_ns, each.ended_ns, start_ns, end_ns)
-            )
+            spans := tuple(each for each in writer.spans() if _within(each.started_ns, each.ended_ns, start_ns, end_ns))
         )
     }
     if not told:
@@ -255,9 +255,7 @@ def _whole(
     times, values = np.array(detail[0], np.int64), np.array(detail[1], np.float64)
     first = int(times[0]) if len(times) else None
     old = [
-        each
-        for each in recording.minutes(series.id, begin, end)
-        if first is None or each.start_ns + _MINUTE <= first
+        each for each in recording.minutes(series.id, begin, end) if first is None or each.start_ns + _MINUTE <= first
     ]
     grows = series.metric == gpu.ENERGY.name
     if old:

@@ -28,7 +28,7 @@ _Trace = dict[str, Any]
 
 _PANEL: Final = 132
 """Pixels of a panel that is as high as most."""
-_LANE: Final = 20
+_LANE: Final = 22
 _BETWEEN: Final = 34
 _MARGIN: Final = {"l": 64, "r": 16, "t": 30, "b": 50}
 _ROW: Final = 34
@@ -78,7 +78,7 @@ def _common() -> dict[str, Any]:
     return {
         "font": {"family": 'system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif', "size": 12},
         "margin": _MARGIN,
-        "uniformtext": {"minsize": 9, "mode": "hide"},
+        "uniformtext": {"minsize": 8, "mode": "hide"},
         "legend": {"bgcolor": "rgba(0,0,0,0)", "tracegroupgap": 0, "groupclick": "togglegroup"},
         "hoverlabel": {"align": "left", "namelength": -1},
         "template": "none",
@@ -101,10 +101,13 @@ def _timeline(picture: Timeline) -> Any:
     traces: list[_Trace] = []
     top = float(inside)
     groups: set[str] = set()
-    for number, (part, height) in enumerate(zip((*picture.lanes, *picture.panels), heights, strict=True), 1):
+    parts: tuple[Lanes | Panel, ...] = (*picture.lanes, *picture.panels)
+    for number, (part, height) in enumerate(zip(parts, heights, strict=True), 1):
         axis = "y" if number == 1 else f"y{number}"
         domain = [max(0.0, (top - height) / inside), min(1.0, top / inside)]
-        layout[axis.replace("y", "yaxis")] = _lane_axis(part, domain) if isinstance(part, Lanes) else _axis(part, domain)
+        layout[axis.replace("y", "yaxis")] = (
+            _lane_axis(part, domain) if isinstance(part, Lanes) else _axis(part, domain)
+        )
         layout["annotations"].append(_title(part, domain[1]))
         if isinstance(part, Lanes):
             traces += [each for strip in part.strips for each in _strip(strip, part, axis, offset)]
@@ -119,7 +122,7 @@ def _time_axis(picture: Timeline, offset: float, anchor: str) -> dict[str, Any]:
     zone = zone_at(picture.start_ns)
     ends = [picture.start_ns / 1e6 + offset, picture.end_ns / 1e6 + offset]
     room = (ends[1] - ends[0]) * 0.01
-    common = {
+    common: dict[str, Any] = {
         "anchor": anchor,
         "range": [ends[0] - room, ends[1] + room],
         "showspikes": True,
@@ -161,7 +164,7 @@ def _elapsed(picture: Timeline) -> tuple[str, float]:
 
 
 def _axis(panel: Panel, domain: list[float]) -> dict[str, Any]:
-    peak = max((float(line.values[line.values == line.values].max(initial=0.0)) for line in panel.lines if line.shown))  # noqa: PLR0124 - NaN is not itself
+    peak = max((line.highest for line in panel.lines if line.shown), default=0.0)
     axis: dict[str, Any] = {"domain": domain, "gridcolor": _GRID, "zeroline": False, "fixedrange": False, "nticks": 5}
     if panel.floor is not None:
         top = max(panel.top or 0.0, peak) or 1.0
@@ -241,7 +244,7 @@ def _line(line: Line, panel: Panel, axis: str, offset: float, groups: set[str]) 
 def _strip(strip: Strip, lanes: Lanes, axis: str, offset: float) -> Iterator[_Trace]:
     """Bars, and marks where they begin."""
     begins = [each.start_ns / 1e6 + offset for each in strip.stretches]
-    name = f"{lanes.title.removesuffix('s')}: {strip.name}" if strip.marked else strip.name
+    name = f"{lanes.title.removesuffix('s').lower()}: {strip.name}" if strip.marked else strip.name
     yield {
         "type": "bar",
         "orientation": "h",
@@ -252,11 +255,11 @@ def _strip(strip: Strip, lanes: Lanes, axis: str, offset: float) -> Iterator[_Tr
         "yaxis": axis,
         "name": safe(name),
         "legendgroup": f"{lanes.title} {safe(strip.name)}",
-        "marker": {"color": strip.colour, "opacity": 0.85, "line": {"width": 0}},
+        "marker": {"color": strip.colour, "opacity": 0.9, "line": {"width": 0.5, "color": "rgba(255,255,255,0.7)"}},
         "text": [safe(each.label) for each in strip.stretches],
         "textposition": "inside",
         "insidetextanchor": "start",
-        "insidetextfont": {"color": "#ffffff", "size": 11},
+        "insidetextfont": {"color": "#ffffff", "size": 10},
         "customdata": ["<br>".join(safe(each, 160) for each in stretch.lines) for stretch in strip.stretches],
         "hovertemplate": "%{customdata}<extra></extra>",
     }
@@ -271,7 +274,12 @@ def _strip(strip: Strip, lanes: Lanes, axis: str, offset: float) -> Iterator[_Tr
             "legendgroup": f"{lanes.title} {safe(strip.name)}",
             "showlegend": False,
             "hoverinfo": "skip",
-            "marker": {"symbol": "diamond", "size": 11, "color": strip.colour, "line": {"width": 1, "color": "#ffffff"}},
+            "marker": {
+                "symbol": "diamond",
+                "size": 11,
+                "color": strip.colour,
+                "line": {"width": 1, "color": "#ffffff"},
+            },
         }
 
 
@@ -287,7 +295,7 @@ def _dashboard(picture: Dashboard) -> Any:
         "bargap": 0.3,
         "annotations": [],
     }
-    layout["legend"] |= {"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom", "yref": "container"}
+    layout["legend"] |= {"orientation": "h", "x": 0, "xanchor": "left", "y": 1 + 22 / inside, "yanchor": "bottom"}
     labels = [safe(job, 40) for job in picture.jobs]
     traces: list[_Trace] = []
     shown: set[str] = set()
@@ -298,11 +306,11 @@ def _dashboard(picture: Dashboard) -> Any:
         number = "" if place == 0 else str(place + 1)
         across = [0.0, 0.47] if column == 0 else [0.53, 1.0]
         layout[f"xaxis{number}"] = {
-            "domain": across, "anchor": f"y{number}", "gridcolor": _GRID, "rangemode": "tozero", "zeroline": False,
+            "domain": across, "anchor": f"y{number}", "gridcolor": _GRID, "zeroline": False, "range": [0, chart.most * 1.12],
         }  # fmt: skip
         layout[f"yaxis{number}"] = {
             "domain": [bottom, top], "anchor": f"x{number}", "autorange": "reversed", "automargin": True,
-            "showgrid": False, "type": "category",
+            "showgrid": False, "type": "category", "ticksuffix": "  ",
         }  # fmt: skip
         layout["annotations"].append(
             {
@@ -325,7 +333,9 @@ def _bars(chart: Bars, labels: Sequence[str], number: str, shown: set[str]) -> I
         yield {
             "type": "bar", "orientation": "h", "x": list(values), "y": list(labels), "name": name, "legendgroup": name,
             "showlegend": name not in shown and not alone, "marker": {"color": colour}, "xaxis": f"x{number}",
-            "yaxis": f"y{number}", "hovertemplate": f"%{{y}}<br>{name}: {value}<extra></extra>",
+            "yaxis": f"y{number}", "hovertemplate": f"%{{y}}<br>{name}: {value}<extra></extra>", "cliponaxis": False,
+            "text": ["" if each is None else f"{each:,.{chart.digits}f}" for each in values], "textposition": "outside",
+            "textfont": {"size": 10},
         }  # fmt: skip
         shown.add(name)
     if chart.asked:

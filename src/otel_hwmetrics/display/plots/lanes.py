@@ -74,7 +74,7 @@ def of_spans(spans: Sequence[RecordedSpan], start_ns: int, end_ns: int, columns:
         return Drawn(None)
     others = iter(_OTHERS * (len(kinds) // len(_OTHERS) + 1))
     strips = tuple(Strip(name, _KNOWN.get(name) or next(others), tuple(those)) for name, those in kinds.items())
-    lanes = Lanes("training", 1 + max(each.lane for strip in strips for each in strip.stretches), strips)
+    lanes = Lanes("Training spans", 1 + max(each.lane for strip in strips for each in strip.stretches), strips)
     notes = (f"{hidden} of {len(spans)} training spans are too short or too many to be seen.",) if hidden else ()
     return Drawn(lanes, _bands(strips), notes=notes)
 
@@ -102,14 +102,16 @@ def of_alerts(alerts: Iterable[Sequence[RecordedAlert]], start_ns: int, end_ns: 
         free[lane : lane + 1] = [end]
         kinds.setdefault(alert.severity, []).append(Stretch(lane, begin, end, alert.rule, lines))
     strips = tuple(
-        Strip(name, SEVERITIES.get(name, "#64748b"), tuple(those), marked=True) for name, those in kinds.items() if those
+        Strip(name, SEVERITIES.get(name, "#64748b"), tuple(those), marked=True)
+        for name, those in kinds.items()
+        if those
     )
     if not strips:
         return Drawn(None)
     fired = sorted({(each.start_ns, strip.colour) for strip in strips for each in strip.stretches})
     marks = tuple(Mark(*each) for each in fired) if len(fired) <= MOST_MARKS else ()
     notes = (f"{hidden} of {len(lasting)} alerts are not shown: too many fire at once.",) if hidden else ()
-    return Drawn(Lanes("alerts", len(free), strips), marks=marks, notes=notes)
+    return Drawn(Lanes("Alerts", len(free), strips), marks=marks, notes=notes)
 
 
 def _levels(spans: Iterable[RecordedSpan]) -> list[tuple[int, RecordedSpan]]:

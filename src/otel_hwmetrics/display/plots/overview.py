@@ -21,12 +21,13 @@ class _Chart(NamedTuple):
     scale: float
     digits: int
     asked: Callable[[Request], float | None]
+    top: float | None = None
 
 
 _CHARTS: Final = (
     _Chart("CPU", "cpu", "%", 100.0, 1, lambda asked: asked.cpus),
     _Chart("Memory", "memory", "GiB", 1 / _GIB, 2, lambda asked: asked.memory),
-    _Chart("GPU activity", "gpu_activity", "%", 100.0, 1, lambda _: None),
+    _Chart("GPU activity", "gpu_activity", "%", 100.0, 1, lambda _: None, 100.0),
     _Chart("GPU memory, of the fullest GPU", "gpu_memory_most", "GiB", 1 / _GIB, 2, lambda asked: asked.gpu_memory),
 )
 _TIMES: Final = (("s", 1.0), ("min", 60.0), ("h", 3600.0))
@@ -56,6 +57,7 @@ def _stats(chart: _Chart, jobs: Sequence[Job]) -> Bars | None:
         tuple(None if each is None else each.mean * chart.scale for each in stats),
         _scaled([chart.asked(job.request) for job in jobs], chart.scale),
         chart.digits,
+        top=chart.top,
     )
 
 

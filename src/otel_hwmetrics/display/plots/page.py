@@ -37,8 +37,8 @@ const asSvg = {
   click: (plot) => Plotly.downloadImage(plot, {format: "svg", filename: picture.name}),
 };
 Plotly.newPlot(place, picture.data, layout, {
-  displaylogo: false, responsive: true, displayModeBar: true,
-  modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"], modeBarButtonsToAdd: [asSvg],
+  displaylogo: false, responsive: true, displayModeBar: true, plotlyServerURL: "",
+  modeBarButtons: [["toImage", asSvg], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]],
   toImageButtonOptions: {format: "png", scale: 2, filename: picture.name},
 });
 dark.addEventListener("change", () => Plotly.relayout(place, coloured()));

@@ -64,6 +64,11 @@ class Line:
     shown: bool = True
 
     @property
+    def highest(self) -> float:
+        """The highest of its values; 0 of none."""
+        return float(np.nanmax(self.values)) if len(self.values) else 0.0
+
+    @property
     def lonely(self) -> npt.NDArray[np.bool_]:
         """Which points have no neighbour that a line could be drawn to."""
         there = np.isfinite(self.values)
@@ -228,6 +233,7 @@ class Bars:
         asked: What was asked for; likewise.
         digits: Behind the decimal point.
         peak_name: What the first bar is.
+        top: Where the axis ends at least; None for where the bars do.
     """
 
     title: str
@@ -237,6 +243,13 @@ class Bars:
     asked: tuple[float | None, ...] = ()
     digits: int = 1
     peak_name: str = "peak"
+    top: float | None = None
+
+    @property
+    def most(self) -> float:
+        """Where the axis ends at least."""
+        known = (each for values in (self.peaks, self.means, self.asked) for each in values if each is not None)
+        return max((*known, self.top or 0.0)) or 1.0
 
 
 @dataclass(frozen=True)

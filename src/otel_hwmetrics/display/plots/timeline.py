@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from functools import partial
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,8 @@ _BINARY: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _DAY: Final = 86_400_000_000_000
 _FAR: Final = 4.0
 """So many times the peak: what was asked for and is further away is not drawn at first, or the line would lie on the floor."""
+_ALONE: Final = 3.0
+"""How high a panel is that has no other beside it."""
 _GPUS: Final = 12
 """So many GPUs are drawn one by one."""
 
@@ -117,32 +119,61 @@ def of_job(seen: Seen, columns: int, start_ns: int | None = None, end_ns: int | 
     return Timeline(heading, panels, begin, end, drawn, bands, marks)
 
 
-def of_figure(name: str, jobs: Sequence[tuple[str, Seen]], columns: int, heading: Heading, *, elapsed: bool) -> Timeline | None:
+class Outline(NamedTuple):
+    """A figure of one job, as finely as it can be seen.
+
+    Attributes:
+        label: What the job is called.
+        job: The job.
+        times: Of the points.
+        values: In SI units; NaN where the line breaks.
+    """
+
+    label: str
+    job: Job
+    times: Times
+    values: Values
+
+
+def outline(name: str, label: str, seen: Seen, columns: int) -> Outline | None:
+    """A figure of a job beside others.
+
+    Args:
+        name: Of `PANELS`.
+        label: What the job is called there.
+        seen: What was seen of it.
+        columns: Of pixels.
+
+    Returns:
+        None where it is not known.
+    """
+    return Outline(label, seen.job, *thin(*_known(seen, name), columns)) if name in seen.figures else None
+
+
+def of_figure(name: str, outlines: Sequence[Outline], heading: Heading, *, elapsed: bool) -> Timeline | None:
     """One figure of all jobs, a line each.
 
     Args:
         name: Of `PANELS`.
-        jobs: What each is called, and what was seen of it.
-        columns: Of pixels.
+        outlines: Of each job of which it is known.
         heading: Above it.
         elapsed: Whether each job begins at 0, as jobs that ran on different days.
 
     Returns:
         None where it is known of none of them.
     """
-    known = [(label, seen, *_known(seen, name)) for label, seen in jobs if name in seen.figures]
-    if not known:
+    if not outlines:
         return None
     figure = PANELS[name]
-    scale, unit, digits = _scaled(figure, [values for *_, values in known])
-    drawn, ends = [], []
-    for number, (label, seen, times, values) in enumerate(known):
-        zero = (seen.job.started_ns or int(times[0])) if elapsed else 0
-        points = thin(times - zero, values * scale, columns)
-        drawn.append(Line(label, *points, COLOURS[number % len(COLOURS)]))
-        ends += [int(points[0][0]), int(points[0][-1])]
-    panel = Panel(figure.title, unit, tuple(drawn), digits, 1.0, None, figure.floor)
-    return Timeline(heading, (panel,), min(ends), max(max(ends), min(ends) + 1), elapsed=elapsed)
+    scale, unit, digits = _scaled(figure, [each.values for each in outlines])
+    zeros = [(each.job.started_ns or int(each.times[0])) if elapsed else 0 for each in outlines]
+    lines = tuple(
+        Line(each.label, each.times - zero, each.values * scale, COLOURS[number % len(COLOURS)])
+        for number, (each, zero) in enumerate(zip(outlines, zeros, strict=True))
+    )
+    begin, end = min(int(each.times[0]) for each in lines), max(int(each.times[-1]) for each in lines)
+    panel = Panel(figure.title, unit, lines, digits, _ALONE, None, figure.floor)
+    return Timeline(heading, (panel,), begin, max(end, begin + 1_000_000_000), elapsed=elapsed)
 
 
 def facts(job: Job, zone: tzinfo) -> tuple[str, ...]:
@@ -227,7 +258,7 @@ def _scaled(figure: Figure, values: Iterable[Values]) -> tuple[float, str, int]:
     """By what values are multiplied, the unit that they have then, and the digits."""
     if figure.unit != "By":
         return figure.scale, figure.unit, figure.digits
-    peak, power = max((float(each.max()) for each in values if len(each)), default=0.0) / _STEP, 0
+    peak, power = max((float(np.nanmax(each)) for each in values if len(each)), default=0.0) / _STEP, 0
     while peak >= _STEP and power + 1 < len(_BINARY):
         peak, power = peak / _STEP, power + 1
     return _STEP ** -(power + 1), _BINARY[power], figure.digits
