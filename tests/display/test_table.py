@@ -38,22 +38,16 @@ def test_wide_characters_take_two_columns() -> None:
     """What is behind them stands where it does in other rows."""
     lines = table((Column("Name"), Column("N")), [("訓練", "1"), ("abcde", "2"), ("e\u0301", "3")])
     assert lines[2:] == ["訓練   1", "abcde  2", "e\u0301      3"]
-    assert [text_columns(each) for each in ("訓練", "e\u0301", "👩\u200d", "ab", "ｆ")] == [4, 1, 2, 2, 2]
+    assert [text_columns(each) for each in ("訓練", "e\u0301", "👩\u200d", "ab", "\uff46")] == [4, 1, 2, 2, 2]
 
 
 def test_a_table_becomes_as_narrow_as_it_must() -> None:
     """Names are cut, sentences go on below, what can be spared is left out last; numbers stay whole."""
     rows = [("1234567", "a rather long name", "one two three four", "spare")]
-    assert (
-        table(COLUMNS, rows, 50)
-        == [
-            "     ID  Name            Note              More",
-            "-------  --------------  ----------------  -----",
-            "1234567  a rather long…  one two three     spare",
-            "                         four",
-        ]
-        or True
-    )
+    assert table(COLUMNS, rows, 45)[2:] == [
+        "1234567  a rather lon…  one two three   spare",
+        "                        four",
+    ]
     for width in (60, 50, 45, 40):
         lines = table(COLUMNS, rows, width)
         assert max(map(text_columns, lines)) <= width
