@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 
 from otel_hwmetrics import __version__
-from otel_hwmetrics.cli import export, plot, report
+from otel_hwmetrics.cli import compare, export, plot, report, run
 
 INTERRUPTED = 130
 """The exit code of what Ctrl-C has ended, as shells have it: 128 and the signal's number."""
-MODULES = (report, export, plot)
+MODULES = (run, report, export, plot, compare)
 """Commands with a module of their own, which adds its parser and says what to call."""
 
 

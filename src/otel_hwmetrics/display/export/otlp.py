@@ -34,7 +34,8 @@ from otel_hwmetrics.display.export.choice import Choice
 from otel_hwmetrics.display.export.columns import OF_JOBS, Column
 from otel_hwmetrics.display.export.looks import Looks, Part, job_looks_of, looks_of
 from otel_hwmetrics.display.export.rows import number_of
-from otel_hwmetrics.display.export.target import Heard
+from otel_hwmetrics.display.export.target import Heard, Refused
+from otel_hwmetrics.display.words import counted
 from otel_hwmetrics.model import Attribute, Kind
 from otel_hwmetrics.recording.nouns import PARENT, About, RecordedAlert, RecordedSpan
 
@@ -100,27 +101,36 @@ def replay(
         receiver: Takes it.
         told: Hears how far this has come.
         manner: How; as it comes if not given.
+
+    Raises:
+        Refused: The receiver has not taken something.
     """
-    manner = manner or Manner()
-    points = spans = logs = 0
     covered: dict[object, list[tuple[int, int]]] = {}
-    for part in parts:
-        resource = resource_of(part.recording.about, manner.service)
-        stream = _Metrics(part, resource, covered, delta=manner.delta)
-        for looks in _all_looks(part, choice):
-            for data, count, at_ns in stream.requests(looks):
+    manner, sent = manner or Manner(), Sent()
+    try:
+        for part in parts:
+            resource = resource_of(part.recording.about, manner.service)
+            for data, count, at_ns in _requests(part, choice, _Metrics(part, resource, covered, delta=manner.delta)):
                 receiver.metrics(data)
-                points += count
+                sent = sent._replace(points=sent.points + count)
                 told(at_ns)
-        stream.close()
-        alerts = [each for each in part.recording.alerts() if _is_within(each.at_ns, each.at_ns, choice)]
-        for batch in _batches(_spans(part, resource, alerts, choice), RECORDS):
-            receiver.spans(batch)
-            spans += len(batch)
-        for of_alerts in _batches(iter(alerts), RECORDS):
-            receiver.alerts(resource, of_alerts)
-            logs += len(of_alerts)
-    return Sent(points, spans, logs)
+            alerts = [each for each in part.recording.alerts() if _is_within(each.at_ns, each.at_ns, choice)]
+            for batch in _batches(_spans(part, resource, alerts, choice), RECORDS):
+                receiver.spans(batch)
+                sent = sent._replace(spans=sent.spans + len(batch))
+            for of_alerts in _batches(iter(alerts), RECORDS):
+                receiver.alerts(resource, of_alerts)
+                sent = sent._replace(logs=sent.logs + len(of_alerts))
+    except Refused as error:
+        before = f"; before that it took {counted(sent.points, 'point')}" if sent.points else ""
+        raise Refused(f"{error}{before}") from error
+    return sent
+
+
+def _requests(part: Part, choice: Choice, metrics: _Metrics) -> Iterator[tuple[MetricsData, int, int]]:
+    for looks in _all_looks(part, choice):
+        yield from metrics.requests(looks)
+    metrics.close()
 
 
 def resource_of(about: About, name: str = "") -> Resource:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
@@ -142,11 +143,15 @@ def _exporters(endpoint: str | None, headers: Mapping[str, str] | None, protocol
     )
 
 
+_AGAIN: Final = re.compile(r"Transient error (.*) encountered while exporting", re.DOTALL)
+"""What an exporter says before it tries again."""
+
+
 class _Listening(logging.Handler):
     """Hears why an exporter failed, which it only logs; nobody else does meanwhile.
 
     Attributes:
-        last: What it said last; of the lines of one request the one that tells most.
+        last: What it said last; where it gave up, why it had to try again.
     """
 
     def __init__(self) -> None:
@@ -155,8 +160,11 @@ class _Listening(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         said = record.getMessage()
-        # The last line says that it gives up; the one before, why it had to try again.
-        self.last = f"{said.rstrip('.')}, after: {self.last}" if self.last and "retries" in said else said
+        again = _AGAIN.match(said)
+        if again is not None:
+            self.last = f"it was tried again, in vain: {again[1]}"
+        elif not (self.last and "max retries" in said):
+            self.last = said
 
     @contextmanager
     def on(self) -> Iterator[None]:
