@@ -137,12 +137,12 @@ def _code(character: str) -> str:
 
 def _why(each: Advice) -> dict[str, str]:
     """What each value was made of."""
-    of_runs = f", the most of {each.runs}," if each.runs > 1 else ""
+    most = f", the most of {each.runs}" if each.runs > 1 else ""
     return {
-        "cpus": "" if each.peak_cpus is None else f"peak {share(each.peak_cpus)}{of_runs}",
-        "memory": "" if each.peak_memory is None else f"peak {size(each.peak_memory)}{of_runs} + 15%",
-        "runtime": "" if not each.peak_runtime else f"{duration(each.peak_runtime)}{of_runs} + 25%",
-        "gpu_memory": "" if each.peak_gpu_memory is None else f"peak {size(each.peak_gpu_memory)}{of_runs} + 15%",
+        "cpus": "" if each.peak_cpus is None else f"peak {share(each.peak_cpus)}{most}",
+        "memory": "" if each.peak_memory is None else f"peak {size(each.peak_memory)} + 15%{most}",
+        "runtime": "" if not each.peak_runtime else f"{duration(each.peak_runtime)} + 25%{most}",
+        "gpu_memory": "" if each.peak_gpu_memory is None else f"peak {size(each.peak_gpu_memory)} + 15%{most}",
     }
 
 
