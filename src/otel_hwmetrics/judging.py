@@ -132,6 +132,11 @@ class Judging:
         if self._silent:  # nothing leaves this process; the recording does not
             self._here = (*self._here, recorder)
 
+    @property
+    def recording(self) -> str:
+        """The file that the run is recorded in; empty for none."""
+        return "" if self._recorder is None else self._recorder.path
+
     def profile(self, steps: int) -> str | None:
         """Have the next steps profiled; gives where the trace will be, None where there will be none. From any thread."""
         now = self._time_ns()

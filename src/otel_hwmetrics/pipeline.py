@@ -257,14 +257,23 @@ class Pipeline:
         """The newest snapshot; None before the first sample and when it is not running."""
         return self.sampler.snapshot if self.running else None
 
-    def stop(self) -> None:
-        """Show nothing more, end the threads, close the sources. May be called twice."""
+    @property
+    def recording(self) -> str:
+        """The file that the run is recorded in; empty where it is not, and before there is one."""
+        return self._judging.recording
+
+    def stop(self, timeout: float = STOP_TIMEOUT) -> None:
+        """Show nothing more, end the threads, close the sources. May be called twice.
+
+        Args:
+            timeout: Seconds that it takes at most.
+        """
         _running.discard(self)
         for instruments in self._instruments:
             instruments.feed(None)
         TRACKER.reset()
         if not self._abandoned:
-            deadline = time.monotonic() + STOP_TIMEOUT
+            deadline = time.monotonic() + timeout
             self.sampler.stop(STOP_TIMEOUT * 0.75)  # what waits to be told has the rest at least
             self._emitter.stop()
             self._judging.stop(max(0.0, deadline - time.monotonic()))

@@ -49,6 +49,10 @@ ALLOWED = {
     ("sinks/profile.py", "pickle"): {"dump"},
     # py-spy, where somebody has installed it, with words of ours and the number of a process.
     ("sinks/workers.py", "subprocess"): {"Popen", "PIPE", "DEVNULL", "TimeoutExpired"},
+    # The command that the user typed, or wrote into a file of jobs, is what `otel-hwmetrics run` is there for.
+    ("jobs/children.py", "posix_spawn"): {"called"},
+    # A file of jobs, by the loader that makes plain values only; and its commands are the user's own, as above.
+    ("jobs/file.py", "yaml"): {"compose", "SafeLoader", "MarkedYAMLError", "YAMLError"},
     # AMD's own library, below ROCM_HOME, before its binding is imported.
     ("sources/gpu/amd/library.py", "CDLL"): {"ctypes.CDLL"},
     ("sources/gpu/amd/library.py", "import_module"): {"importlib.import_module"},

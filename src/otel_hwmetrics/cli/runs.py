@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection, Iterator
 
 
-def add_directory(parser: argparse.ArgumentParser) -> None:
+def add_directory(parser: argparse._ActionsContainer) -> None:
     """Let a command be told where recordings are."""
     parser.add_argument(
         "--directory",

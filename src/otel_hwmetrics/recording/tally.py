@@ -84,6 +84,11 @@ class JobTally:
                 self._figures.setdefault(name, Tally()).add(value, seconds)
 
     @property
+    def is_new(self) -> bool:
+        """Whether nothing is known yet."""
+        return not self._looks and self._totals == Totals()
+
+    @property
     def summary(self) -> Summary:
         """What it came to."""
         figures = {name: self._figures[name].stat for name in FIGURES if name in self._figures}

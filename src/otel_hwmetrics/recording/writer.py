@@ -119,7 +119,11 @@ class Writer:
     def job(self, job: Job) -> None:
         """A job is known, or has changed; its `summary` is made of its samples, whatever is said here."""
         self._jobs[job.id] = job
-        self._tallies.setdefault(job.id, JobTally(job.started_ns))
+        tally = self._tallies.get(job.id)
+        if (
+            tally is None or tally.is_new
+        ):  # the first look speaks of the time since it began, which may not be known before
+            self._tallies[job.id] = JobTally(job.started_ns)
 
     def sample(self, job_id: int, sample: JobSample, totals: Totals) -> None:
         """One look at a job; one without any figure tells what the job has used in all, as at its end."""

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The environment of a command that is run: what its processes are told of the run that they are a part of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from otel_hwmetrics.config import ENVIRONMENT_PREFIX, Config
+from otel_hwmetrics.jobs.command import exports
+
+_SIGNALS: Final = ("TRACES", "METRICS", "LOGS")
+
+
+def environment(
+    environ: Mapping[str, str], config: Config, run: str, name: str, *, instrumented_by_us: bool
+) -> dict[str, str]:
+    """A command's environment.
+
+    Where it is run under auto-instrumentation by us and says nothing of where telemetry goes, that is nowhere: the default
+    is a collector on this machine, which a node without a network has not, and each export would be an error in the log.
+
+    Args:
+        environ: What it inherits, with what the job itself sets.
+        config: The launcher's own options.
+        run: The run's id.
+        name: The run's name.
+        instrumented_by_us: Whether whoever typed it typed no ``opentelemetry-instrument``.
+    """
+    told = {
+        "record_run": run,
+        "record_name": name,
+        "record_granularity": config.record_granularity,
+        "sample_interval": f"{config.sample_interval:g}",
+    }
+    if config.directory:
+        told["directory"] = os.path.abspath(os.path.expanduser(config.directory))
+    own = {f"{ENVIRONMENT_PREFIX}{option.upper()}": value for option, value in told.items()}
+    made = {**environ, **own}
+    switch = f"{ENVIRONMENT_PREFIX}RECORD"
+    made[switch] = made.get(switch) or "true"  # who has switched it off there, has it off
+    if instrumented_by_us and not exports(environ):
+        made |= {f"OTEL_{signal}_EXPORTER": "none" for signal in _SIGNALS}
+    return made

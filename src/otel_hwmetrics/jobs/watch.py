@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Watches jobs from outside, all their processes, however many they are, at the looks of one thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from otel_hwmetrics import redaction
+from otel_hwmetrics._guard import guard
+from otel_hwmetrics.jobs.children import Child, Ending
+from otel_hwmetrics.jobs.gpus import GpuLists, gpus_of
+from otel_hwmetrics.model import Snapshot
+from otel_hwmetrics.recording.nouns import DONE, FAILED, RUNNING, SKIPPED, Job, JobSample, Totals
+from otel_hwmetrics.sinks.recorder_gpus import GpuUse
+from otel_hwmetrics.sinks.recorder_jobs import JobLook
+from otel_hwmetrics.sources.tree.census import DEFUNCT
+from otel_hwmetrics.sources.tree.forest import Forest, Tree
+
+SHORTEST: Final = 0.2
+"""Seconds over which CPU time says how many CPUs were busy: the kernel counts it by the hundredth of a second."""
+PROC: Final = "/proc"
+
+_logger = redaction.logger()
+
+
+class _Seat:
+    """A job, and how far it was watched. Under the watch's lock."""
+
+    def __init__(self, job: Job, visible: str | None) -> None:
+        self.job = job
+        self.visible = visible
+        self.tree: Tree | None = None
+        self.began = 0.0  # by the monotonic clock
+        self.counted = (0.0, 0.0)  # CPU seconds as of when they last made a figure
+        self.totals = Totals()
+        self.gpus = GpuUse()
+
+
+class Watch:
+    """The jobs of a run, for who records them: see `otel_hwmetrics.sinks.recorder_jobs.JobWatch`.
+
+    `begin`, `look`, `end` and `skip` are called on the launcher's thread, `looked` on the sampler's.
+
+    Args:
+        jobs: All of them, as they are before any has begun, each with its own ``CUDA_VISIBLE_DEVICES`` or None.
+        lists: Who has memory on which GPU.
+    """
+
+    def __init__(self, jobs: Sequence[tuple[Job, str | None]], lists: GpuLists) -> None:
+        self._lists = lists
+        self._lock = threading.Lock()
+        self._seats = {job.id: _Seat(job, visible) for job, visible in jobs}
+        self._news: list[JobLook] = []
+        self._forest: Forest | None = None
+        now = time.time_ns()
+        self._news += [(job, JobSample(now), Totals()) for job, _ in jobs]
+
+    def begin(self, number: int, child: Child) -> None:
+        """A job has begun."""
+        with self._lock:
+            seat = self._seats[number]
+            seat.job = replace(seat.job, state=RUNNING, started_ns=child.started_ns)
+            seat.began = time.monotonic()
+            seat.counted = (0.0, seat.began)
+            with guard("watching a job's processes"):
+                seat.tree = self._plant(child.pid)
+            self._news.append((seat.job, JobSample(child.started_ns), seat.totals))
+
+    def _plant(self, pid: int) -> Tree | None:
+        if self._forest is None:
+            if os.readlink(f"{PROC}/self") != str(os.getpid()):
+                _logger.warning("%s is of another numbering of processes than ours: jobs are not watched", PROC)
+                return None
+            self._forest = Forest(PROC)
+        try:
+            return self._forest.plant(pid)
+        except (OSError, ValueError) as error:
+            _logger.warning("process %d cannot be watched: %s", pid, error)
+            return None
+
+    def look(self) -> None:
+        """Look at the jobs between two looks at the machine: they are young, and may end before the next."""
+        with self._lock:
+            self._news += self._look(time.time_ns(), None)
+
+    def looked(self, snapshot: Snapshot) -> Iterable[JobLook]:
+        """See `JobWatch`."""
+        with self._lock:
+            news, self._news = self._news, []
+            return [*news, *self._look(snapshot.time_unix_nano, snapshot)]
+
+    def _look(self, at_ns: int, snapshot: Snapshot | None) -> list[JobLook]:
+        seats = [seat for seat in self._seats.values() if seat.tree is not None]
+        if self._forest is None or not seats:
+            return []
+        self._forest.look()
+        if snapshot is not None:
+            self._count_gpus(snapshot, seats)
+        looks = [self._look_at(seat, at_ns, snapshot) for seat in seats]
+        return [look for look in looks if look is not None]
+
+    def _look_at(self, seat: _Seat, at_ns: int, snapshot: Snapshot | None) -> JobLook | None:
+        census = seat.tree.census if seat.tree is not None else None
+        if census is None or not census.states:  # somebody could not be read: this look says nothing
+            return None
+        cpu = self._cpu(seat, census.at, census.user, census.system)
+        alive = sum(census.states.values()) - census.states[DEFUNCT]
+        figures = seat.gpus.figures if snapshot is not None else {}
+        sample = JobSample(
+            at_ns,
+            cpu=cpu,
+            memory=None if census.resident is None or not alive else float(census.resident),
+            processes=float(alive) if alive else None,
+            **figures,
+        )
+        return seat.job, sample, seat.totals
+
+    def _cpu(self, seat: _Seat, at: float, user: float | None, system: float | None) -> float | None:
+        """How many CPUs were busy since that was last said; None over too short a time."""
+        if user is None or system is None:
+            return None
+        seat.totals = seat.totals._replace(cpu_seconds=user + system)
+        spent, since = seat.counted
+        if at - since < SHORTEST:
+            return None
+        seat.counted = (user + system, at)
+        return max(0.0, user + system - spent) / (at - since)
+
+    def _count_gpus(self, snapshot: Snapshot, seats: Sequence[_Seat]) -> None:
+        for seat in seats:
+            pids = seat.tree.members.keys() if seat.tree is not None else ()
+            found = gpus_of(self._lists, snapshot, pids, seat.visible, alone=len(seats) == 1)
+            memory, told = ({}, False) if found is None else found
+            seat.gpus.look(snapshot, memory, told=told)
+            seat.totals = seat.totals._replace(
+                energy=seat.gpus.energy, gpu_idle_seconds=seat.gpus.idle_seconds, gpu_seconds=seat.gpus.seconds
+            )
+
+    def last_look(self) -> None:
+        """Look at jobs that have ended, while the kernel still tells what they used."""
+        with self._lock, guard("looking at a job for the last time"):
+            self._news += self._look(time.time_ns(), None)
+
+    def end(self, number: int, ending: Ending) -> None:
+        """A job has ended, and was waited for."""
+        with self._lock:
+            seat = self._seats[number]
+            if seat.tree is not None and self._forest is not None:
+                with guard("watching a job's processes no longer"):
+                    self._forest.uproot(seat.tree)
+            seat.tree = None
+            state = FAILED if ending.code else DONE
+            seat.job = replace(seat.job, state=state, ended_ns=ending.at_ns, exit_code=ending.code)
+            # The kernel's sum is exact, but for those whom nobody of the job has waited for; the looks have these, too.
+            spent = max(ending.cpu_seconds, seat.totals.cpu_seconds or 0.0)
+            seat.totals = seat.totals._replace(cpu_seconds=spent, max_rss=ending.max_rss)
+            lasted = (ending.at_ns - (seat.job.started_ns or ending.at_ns)) / 1e9
+            # One that was too short for any figure had this one over its whole life.
+            cpu = spent / lasted if seat.counted == (0.0, seat.began) and lasted > 0 else None
+            self._news.append((seat.job, JobSample(ending.at_ns, cpu=cpu), seat.totals))
+
+    def skip(self, number: int, *, failed: bool = False, code: int | None = None) -> None:
+        """A job will not begin: what it waits for has failed, or it cannot be started (``failed``)."""
+        with self._lock:
+            seat = self._seats[number]
+            now = time.time_ns()
+            seat.job = replace(seat.job, state=FAILED if failed else SKIPPED, exit_code=code)
+            self._news.append((seat.job, JobSample(now), Totals()))
+
+    def ended(self, time_unix_nano: int, exit_code: int | None) -> Iterable[JobLook]:  # noqa: ARG002 - of `JobWatch`
+        """See `JobWatch`: what was not told yet. How jobs end is told when they do."""
+        with self._lock:
+            news, self._news = self._news, []
+            return news
+
+    def close(self) -> None:
+        """Let go of the kernel's files."""
+        with self._lock:
+            forest, self._forest = self._forest, None
+            for seat in self._seats.values():
+                seat.tree = None
+            if forest is not None:
+                forest.close()
