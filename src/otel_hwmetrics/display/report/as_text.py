@@ -13,7 +13,7 @@ from otel_hwmetrics.display.report.material import ENDED, Material
 from otel_hwmetrics.display.report.phases import Phase, phases
 from otel_hwmetrics.display.report.totals import Prices, Totals, totals
 from otel_hwmetrics.display.report.usage import remarks
-from otel_hwmetrics.display.table import Column, Give, plain, table, wrapped
+from otel_hwmetrics.display.table import Column, Give, plain, table, text_columns, wrapped
 from otel_hwmetrics.display.words import (
     clock,
     counted,
@@ -113,7 +113,7 @@ def report(
     lines: list[str] = []
     for part in parts:
         lines += [*([""] if lines and part else []), *part]
-    return lines
+    return [fitting for line in lines for fitting in _fitting(line, width)]
 
 
 def head(material: Material, width: int | None = None, zone: tzinfo | None = None) -> list[str]:
@@ -218,7 +218,7 @@ def _alerts(material: Material, width: int | None, zone: tzinfo | None) -> list[
     rows = [_alarm_row(each, labels, zone, days=days) for each in found[:MOST_ALERTS]]
     lines = [f"Alerts (times at {offset(found[0].first_ns, zone)})", *table(ALARMS, rows, width, indent=_INDENT)]
     if (more := len(found) - MOST_ALERTS) > 0:
-        lines.append(f"{_INDENT}and {counted(more, 'more')}, less severe: --json has all")
+        lines.append(f"{_INDENT}and {more} more, none of them more severe: --json has all")
     return lines
 
 
@@ -268,6 +268,14 @@ def _number(job: Job, figure: str, place: int) -> str:
 def _hottest(job: Job) -> str | None:
     peak = _stat(job, "gpu_temperature", 0)
     return None if peak is None else f"{peak:.0f} °C"
+
+
+def _fitting(line: str, width: int | None) -> list[str]:
+    """A line in lines that fit; tables do already."""
+    if width is None or text_columns(line) <= width:
+        return [line]
+    text = line.lstrip()
+    return _wrapped(text, width, " " * (len(line) - len(text)))
 
 
 def _wrapped(text: str, width: int | None, label: str = "") -> list[str]:
