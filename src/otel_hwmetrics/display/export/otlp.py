@@ -6,7 +6,6 @@ Made of the SDK's own data classes, so that its exporters send it, and the encod
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
@@ -285,34 +284,3 @@ def _is_within(start_ns: int, end_ns: int, choice: Choice) -> bool:
 def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
     while batch := list(islice(items, size)):
         yield batch
-
-
-def as_json(message: Any) -> bytes:
-    """A request as a line of OTLP's JSON, as the Collector's ``otlpjsonfile`` receiver reads it.
-
-    It is protobuf's own but for identifiers, which are hexadecimal, and enumerations, which are numbers:
-    https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding.
-    """
-    from google.protobuf.json_format import MessageToDict
-
-    told = MessageToDict(message, use_integers_for_enums=True)
-    _hexadecimal(told)
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
-
-
-def _hexadecimal(told: Any) -> None:
-    if isinstance(told, dict):
-        for key, value in told.items():
-            if key in ("traceId", "spanId", "parentSpanId") and isinstance(value, str):
-                told[key] = _unbase64(value)
-            else:
-                _hexadecimal(value)
-    elif isinstance(told, list):
-        for each in told:
-            _hexadecimal(each)
-
-
-def _unbase64(text: str) -> str:
-    from base64 import b64decode
-
-    return b64decode(text).hex()

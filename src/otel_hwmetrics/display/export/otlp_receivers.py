@@ -24,7 +24,8 @@ from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, Tra
 from otel_hwmetrics import __version__, redaction
 from otel_hwmetrics.alerts.rule import State
 from otel_hwmetrics.catalog import SCHEMA_URL, own
-from otel_hwmetrics.display.export.otlp import as_json, event_attributes
+from otel_hwmetrics.display.export.otlp import event_attributes
+from otel_hwmetrics.display.export.otlp_json import of_message, of_metrics
 from otel_hwmetrics.display.export.target import Refused
 from otel_hwmetrics.recording.nouns import RecordedAlert
 
@@ -49,15 +50,15 @@ class File:
 
     def metrics(self, data: MetricsData) -> None:
         """Write points."""
-        self._file.write(as_json(encode_metrics(data)))
+        self._file.write(of_metrics(data, encode_metrics))
 
     def spans(self, spans: Sequence[ReadableSpan]) -> None:
         """Write spans."""
-        self._file.write(as_json(encode_spans(spans)))
+        self._file.write(of_message(encode_spans(spans)))
 
     def alerts(self, resource: Resource, alerts: Sequence[RecordedAlert]) -> None:
         """Write log records."""
-        self._file.write(as_json(encode_logs(_records(resource, alerts))))
+        self._file.write(of_message(encode_logs(_records(resource, alerts))))
 
 
 class Backend:

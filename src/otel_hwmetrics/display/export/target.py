@@ -37,18 +37,22 @@ def target(path: str) -> Iterator[BinaryIO]:
         sys.stdout.buffer.flush()
         return
     if os.path.exists(path) and not os.path.isfile(path):  # a named pipe, /dev/null
-        with open(path, "wb", opener=opened) as file:
+        with open(path, "wb", opener=_opened) as file:
             yield file
         return
     unfinished = f"{path}{UNFINISHED}"
     try:
-        with open(unfinished, "wb", opener=opened) as file:
+        with open(unfinished, "wb", opener=_opened) as file:
             yield file
         os.replace(unfinished, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(unfinished)
         raise
+
+
+def _opened(path: str, flags: int) -> int:
+    return opened(path, flags, 0o666)  # as `open` itself has it; less what the user's umask takes away
 
 
 class MissingExtra(RuntimeError):
