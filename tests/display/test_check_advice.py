@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from otel_hwmetrics.display.report.advice import Advice, advice, memory_for, runtime_for
 from otel_hwmetrics.display.report.formats import FORMATS, in_words, iso_duration, slurm_time
 from otel_hwmetrics.display.report.usage import cpu_error
+from otel_hwmetrics.jobs.amounts import AMOUNTS
 from otel_hwmetrics.recording.nouns import DONE, FAILED, LOST, SKIPPED, Job, Request, Stat, Summary
 
 GIB = 2**30
@@ -192,6 +193,16 @@ def test_as_yaml() -> None:
         "    memory: 512m",
         "    runtime: P1DT1H",
     ]
+
+
+def test_what_is_recommended_can_be_asked_for() -> None:
+    """A file of jobs takes it, and means the same by it."""
+    (told,) = yaml.safe_load("\n".join(FORMATS["yaml"]([FULL])))["resource_requirements"]
+    assert told.pop("name") == "train_model"
+    asked = {key.removeprefix("num_"): AMOUNTS[key.removeprefix("num_")].parse(value) for key, value in told.items()}
+    assert asked == {"cpus": 10, "gpus": 2, "memory": 12 * GIB, "gpu_memory": 18 * GIB, "runtime": 12600}
+    lines = FORMATS["sbatch"]([SMALL])
+    assert AMOUNTS["runtime"].parse(lines[-1].partition("=")[2]) == SMALL.runtime
 
 
 def test_as_lines_of_a_batch_script() -> None:

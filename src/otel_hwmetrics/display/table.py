@@ -19,8 +19,10 @@ from typing import Final, TextIO
 from otel_hwmetrics.display.words import ABSENT, ELLIPSIS
 
 GAP: Final = "  "
+EASY: Final = 16
+"""Columns of the terminal that a name or a sentence keeps, while others can be left out."""
 LEAST: Final = 8
-"""Columns of the terminal that a table's column keeps, when others need room."""
+"""Columns of the terminal that it keeps in any case."""
 
 
 class Give(Enum):
@@ -33,7 +35,7 @@ class Give(Enum):
     WRAP = "wrap"
     """It goes on in the next line: sentences."""
     LEAVE = "leave"
-    """The whole column is left out, once the others cannot become narrower; the last such first."""
+    """The whole column is left out, once names and sentences would become hard to read; the last such first."""
 
 
 @dataclass(frozen=True)
@@ -181,28 +183,31 @@ def _fitted(
     natural = {
         place: max(text_columns(columns[place].head), *(text_columns(row[place]) for row in rows), 0) for place in kept
     }
-    everything = kept
-    while True:
-        widths = _narrowed([columns[place] for place in kept], [natural[place] for place in kept], width)
-        spare = [place for place in kept if columns[place].give is Give.LEAVE]
-        if widths is not None or not spare:
-            return (kept if widths is not None else everything), widths
-        kept = [place for place in kept if place != spare[-1]]
+    spare = [place for place in kept if columns[place].give is Give.LEAVE]
+    for least, left_out in [
+        *((EASY, spare[len(spare) - number :]) for number in range(len(spare) + 1)),
+        (LEAST, spare),
+    ]:
+        shown = [place for place in kept if place not in left_out]
+        widths = _narrowed([columns[place] for place in shown], [natural[place] for place in shown], width, least)
+        if widths is not None:
+            return shown, widths
+    return kept, None
 
 
-def _narrowed(columns: Sequence[Column], natural: Sequence[int], width: int | None) -> list[int] | None:
-    """The width of each column; the widest that can gives first."""
+def _narrowed(columns: Sequence[Column], natural: Sequence[int], width: int | None, least: int) -> list[int] | None:
+    """The width of each column; the widest that can gives first, none below ``least`` or its head."""
     widths = list(natural)
     if width is None:
         return widths
     over = sum(widths) + len(GAP) * (len(widths) - 1) - width
-    least = [
-        min(taken, max(LEAST, text_columns(column.head))) if column.give in (Give.CUT, Give.WRAP) else taken
+    bounds = [
+        min(taken, max(least, text_columns(column.head))) if column.give in (Give.CUT, Give.WRAP) else taken
         for column, taken in zip(columns, natural, strict=True)
     ]
     while over > 0:
-        place = max(range(len(widths)), key=lambda each: (widths[each] > least[each], widths[each]), default=None)
-        if place is None or widths[place] <= least[place]:
+        place = max(range(len(widths)), key=lambda each: (widths[each] > bounds[each], widths[each]), default=None)
+        if place is None or widths[place] <= bounds[place]:
             return None
         widths[place] -= 1
         over -= 1
