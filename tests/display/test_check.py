@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from otel_hwmetrics.display.report import as_data, check_text
 from otel_hwmetrics.display.report.advice import advice
+from otel_hwmetrics.display.report.formats import FORMATS
 from otel_hwmetrics.display.report.material import Material
 from otel_hwmetrics.display.report.usage import (
     CPU,
@@ -110,6 +112,8 @@ PREPROCESS = job(
     cpu=3.802,
 )
 
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "reports.md").read_text(encoding="utf-8")
+
 HEADS = ["Job ID", "Job Name", "Resource", "Specified", "Peak Used", "Over-Utilization", "P95"]
 
 TORC: list[tuple[Job, str, str, str, str]] = [
@@ -148,6 +152,15 @@ def test_violations_alone_are_shown() -> None:
     assert "  train_model: 8 CPUs, 12.00 GiB of memory, 3 h 30 min" in lines
     assert [data[key] for key in ("run_id", "total_results", "over_utilization_count")] == ["1f3a9c2e", 2, 3]
     assert "results" not in data
+
+
+def test_the_page_shows_what_is_printed() -> None:
+    """To the letter: the check, and what to ask for in each format."""
+    lines, _ = checked(TRAIN_MODEL, LARGE)
+    advised = advice([(TRAIN_MODEL, 1.0)])
+    assert [line for line in lines if line not in PAGE and not line.startswith("--all")] == []
+    for printed in FORMATS.values():
+        assert "\n".join(printed(advised)) in PAGE
 
 
 def test_all_are_shown_where_asked_for() -> None:

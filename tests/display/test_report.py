@@ -132,6 +132,9 @@ def test_a_report_of_a_recording(tmp_path: Path) -> None:
     """From a file to the screen, to the letter."""
     with open_run(str(run(tmp_path, 150))) as found:
         lines = as_text.report(gathered(found), 120, prices=Prices(kwh=0.3, gpu_hour=2.5), zone=UTC)
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "reports.md").read_text(encoding="utf-8")
+    parts = ("Jobs", "GPUs", "Training spans", "Alerts (times at +00:00)")
+    assert [line for part in parts for line in section(lines, part) if line not in page] == [], "the page's example"
     assert lines[:4] == [
         "Run train (1f3a9c2e)",
         "  when      2025-10-09 08:54:00 +00:00 to 2025-10-09 08:56:30 +00:00 (2 min 30 s); ended in good order",
