@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -232,11 +233,12 @@ def _sum_up(launcher: Launcher, plan: Plan, *, quiet: bool) -> None:
 
 
 def _draw(path: str, *, quiet: bool) -> None:
-    from otel_hwmetrics.cli import main
+    from otel_hwmetrics.cli import parser
+    from otel_hwmetrics.cli.plot import plot
 
-    arguments = ["plot", path, "--output", os.path.dirname(path), "--prefix", os.path.basename(path).partition(".")[0]]
-    if main(arguments) and not quiet:
-        _say("there are no plots, as said above")
+    beside = ["--output", os.path.dirname(path), "--prefix", os.path.basename(path).partition(".")[0]]
+    told = io.StringIO() if quiet else sys.stderr  # standard output is the jobs'
+    plot(parser().parse_args(["plot", path, *beside]), told, told)
 
 
 def _exit(launcher: Launcher, *, several: bool) -> int:

@@ -28,7 +28,8 @@ _INJECTED: Final = "opentelemetry/instrumentation/auto_instrumentation"
 _DEAF: Final = re.compile(r"-[a-zA-Z]*[EIS]")
 _WITH_WORD: Final = ("-W", "-X")
 _ENDS_OPTIONS: Final = ("-c", "-m", "-")
-_CONTROL: Final = re.compile(r"[;&|()`\n#]")
+_CONTROL: Final = ";&|()`"
+_JOINED: Final = re.compile(r"[0-9]*[<>]&[0-9-]+|&>>?")  # where output goes: no command of its own
 _WORDS: Final = re.compile(r"\s*((?:[A-Za-z_]\w*=[^\s'\"$]*\s+)*)(\S.*)", re.DOTALL)
 _SHELL: Final = "/bin/sh"
 _FIRST_BYTES: Final = 512
@@ -42,11 +43,13 @@ class Prepared(NamedTuple):
     Attributes:
         argv: Its words.
         instrumented: Whether it measures itself: it is run under auto-instrumentation, by us or by whoever typed it.
+        by_us: Whether that is by us.
         note: What is missed, in a sentence; empty for nothing.
     """
 
     argv: tuple[str, ...]
     instrumented: bool = False
+    by_us: bool = False
     note: str = ""
 
 
@@ -91,7 +94,7 @@ def prepared(argv: Sequence[str], environ: Mapping[str, str]) -> Prepared:
         note = (
             f"{' and '.join(missing)} not installed for {interpreter}: nothing is exported; `pip install '{US}[otlp]'`."
         )
-    return Prepared((program, *words), instrumented=True, note=note)
+    return Prepared((program, *words), instrumented=True, by_us=True, note=note)
 
 
 _MISSED: Final = "its training spans and steps are not recorded, only what it uses"
@@ -103,17 +106,29 @@ def prepared_text(text: str, environ: Mapping[str, str]) -> Prepared:
     That is where there is but one command, without ``;``, ``&&``, pipes and the like; variables of its own may precede it.
     """
     plain = Prepared((_SHELL, "-c", text))
-    found = _WORDS.fullmatch(text)
-    if found is None or _CONTROL.search(text):
+    found = _WORDS.fullmatch(text.strip())
+    words = None if found is None else _words(found[2])
+    if found is None or not words:
         return plain
-    try:
-        words = shlex.split(found[2])
-    except ValueError:  # the shell will say what is wrong
-        return plain
-    inner = prepared(words, environ) if words else plain
-    if inner.argv[1:] != tuple(words):
+    inner = prepared(words, environ)
+    if not inner.by_us:
         return plain._replace(instrumented=inner.instrumented, note=inner.note)
     return inner._replace(argv=(_SHELL, "-c", f"{found[1]}{shlex.quote(inner.argv[0])} {found[2]}"))
+
+
+def _words(text: str) -> list[str]:
+    """The words of a single command; none where there are several, or what is none."""
+    if "\n" in text:
+        return []
+    reader = shlex.shlex(_JOINED.sub(" ", text), posix=True, punctuation_chars=_CONTROL)
+    reader.whitespace_split, reader.commenters = True, ""
+    try:
+        words = list(reader)
+        whole = shlex.split(text)
+    except ValueError:  # the shell will say what is wrong
+        return []
+    controls = any(word.startswith("#") or (word and not word.strip(_CONTROL)) for word in words)
+    return [] if controls else whole
 
 
 def exports(environ: Mapping[str, str]) -> bool:

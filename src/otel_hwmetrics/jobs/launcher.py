@@ -17,7 +17,7 @@ from otel_hwmetrics.jobs.children import CannotRun, Child, has_ended, reap, spaw
 from otel_hwmetrics.jobs.command import Prepared, prepared, prepared_text
 from otel_hwmetrics.jobs.environment import environment
 from otel_hwmetrics.jobs.schedule import Schedule
-from otel_hwmetrics.jobs.signals import ENDING, Signals, pass_on
+from otel_hwmetrics.jobs.signals import ENDING, Signals, hearers, pass_on
 from otel_hwmetrics.jobs.spec import JobSpec
 from otel_hwmetrics.jobs.watching import Watching
 
@@ -124,9 +124,14 @@ class Launcher:
         elif told.si_signo != signal.SIGCHLD:
             if told.si_signo in ENDING and len(self._jobs) > 1:
                 self._stop(told.si_signo)
-            pass_on(told, [child.pid for child, _ in self._running.values()])
+            pass_on(told, [pid for number in self._running for pid in self._hearers(number)])
         self._see_who_ended()
         return True
+
+    def _hearers(self, number: int) -> list[int]:
+        """Who is to get a signal that is a job's; the shell is nobody's who did not type it."""
+        pid = self._running[number][0].pid
+        return hearers(pid) if self._jobs[number - 1].as_text else [pid]
 
     def _begin(self, number: int, signals: Signals) -> None:
         job, made = self._jobs[number - 1], self._prepared[number - 1]
@@ -152,8 +157,7 @@ class Launcher:
         inherited, settings = {**self._environ, **job.environ}, self._settings
         if settings.config is None:
             return inherited
-        by_us = made.instrumented and made.argv != job.command
-        return environment(inherited, settings.config, settings.run, settings.name, instrumented_by_us=by_us)
+        return environment(inherited, settings.config, settings.run, settings.name, instrumented_by_us=made.by_us)
 
     def _log(self, job: JobSpec) -> tuple[str, int | None]:
         """The file of a job's output, open; nothing where it is ours."""

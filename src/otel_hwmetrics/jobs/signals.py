@@ -22,6 +22,7 @@ ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.
 """After one of these no further job is begun."""
 
 _FROM_PROCESSES: Final = 0  # SI_USER, SI_QUEUE, SI_TKILL are not above it; SI_KERNEL is: asm-generic/siginfo.h
+_SHELLS: Final = (b"sh", b"dash", b"bash")
 _STEP_DAEMON: Final = b"slurmstepd"
 
 
@@ -77,6 +78,18 @@ def pass_on(told: signal.struct_siginfo, pids: Iterable[int]) -> None:
                 continue
     if number is signal.SIGTSTP:
         os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def hearers(pid: int) -> list[int]:
+    """Who is to get a signal that is a job's: its first process; of a shell's, what that runs, too, which would outlive it."""
+    try:
+        with open(f"/proc/{pid}/comm", "rb") as file:
+            if file.read().strip() not in _SHELLS:
+                return [pid]
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            return [pid, *map(int, file.read().split())]
+    except (OSError, ValueError):
+        return [pid]
 
 
 def end_by(number: int) -> None:

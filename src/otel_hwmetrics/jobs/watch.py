@@ -37,6 +37,7 @@ class _Seat:
         self.tree: Tree | None = None
         self.began = 0.0  # by the monotonic clock
         self.counted = (0.0, 0.0)  # CPU seconds as of when they last made a figure
+        self.first: JobSample | None = None  # of a look that came too early to be told
         self.totals = Totals()
         self.gpus = GpuUse()
 
@@ -108,16 +109,20 @@ class Watch:
         census = seat.tree.census if seat.tree is not None else None
         if census is None or not census.states:  # somebody could not be read: this look says nothing
             return None
+        since = seat.counted[1]
         cpu = self._cpu(seat, census.at, census.user, census.system)
         alive = sum(census.states.values()) - census.states[DEFUNCT]
-        figures = seat.gpus.figures if snapshot is not None else {}
         sample = JobSample(
             at_ns,
             cpu=cpu,
             memory=None if census.resident is None or not alive else float(census.resident),
             processes=float(alive) if alive else None,
-            **figures,
+            **(seat.gpus.figures if snapshot is not None else {}),
         )
+        if snapshot is None and census.at - since < SHORTEST:
+            # A look speaks of the time since the one before: without how many CPUs were busy, that would be forgotten.
+            seat.first = seat.first or (sample if alive else None)
+            return None
         return seat.job, sample, seat.totals
 
     def _cpu(self, seat: _Seat, at: float, user: float | None, system: float | None) -> float | None:
@@ -160,9 +165,10 @@ class Watch:
             spent = max(ending.cpu_seconds, seat.totals.cpu_seconds or 0.0)
             seat.totals = seat.totals._replace(cpu_seconds=spent, max_rss=ending.max_rss)
             lasted = (ending.at_ns - (seat.job.started_ns or ending.at_ns)) / 1e9
-            # One that was too short for any figure had this one over its whole life.
-            cpu = spent / lasted if seat.counted == (0.0, seat.began) and lasted > 0 else None
-            self._news.append((seat.job, JobSample(ending.at_ns, cpu=cpu), seat.totals))
+            sample = JobSample(ending.at_ns)
+            if seat.counted == (0.0, seat.began) and lasted > 0:  # too short for any look to be told
+                sample = (seat.first or sample)._replace(at_ns=ending.at_ns, cpu=spent / lasted)
+            self._news.append((seat.job, sample, seat.totals))
 
     def skip(self, number: int, *, failed: bool = False, code: int | None = None) -> None:
         """A job will not begin: what it waits for has failed, or it cannot be started (``failed``)."""
