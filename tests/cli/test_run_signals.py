@@ -124,7 +124,7 @@ def test_what_was_ignored_stays_ignored(tmp_path: Path) -> None:
 
 def test_the_end_of_the_launcher_is_not_the_command_s(tmp_path: Path) -> None:
     """Killed at whatever moment, ten times, it leaves the command alone, and every file opens and is whole."""
-    random = Random(7)
+    random = Random(7)  # noqa: S311 - of moments
     folders = [tmp_path / str(number) for number in range(10)]
     launchers = []
     for folder in folders:
