@@ -92,7 +92,7 @@ def draw(subjects: Sequence[Subject], wish: Wish) -> Iterator[Drawn]:
     os.makedirs(wish.folder, exist_ok=True)
     outlines: dict[str, list[Outline]] = {name: [] for name in _COMPARED}
     for (subject, job, jobs), label in zip(chosen, labels, strict=True):
-        told = seen(subject.run, job, subject.start_ns, subject.end_ns, jobs=jobs)
+        told = seen(subject.run, job, subject.start_ns, subject.end_ns, jobs)
         for name in _COMPARED:
             outlines[name] += [each] if (each := outline(name, label, told, wish.width)) is not None else []
         timeline = of_job(told, wish.width, subject.start_ns, subject.end_ns)
@@ -126,9 +126,9 @@ def _painter(wish: Wish) -> Callable[[Picture, str], bytes]:
     return lambda picture, _: still.draw(picture, wish.form, wish.width)
 
 
-def _chosen(subjects: Sequence[Subject], job_ids: Sequence[int]) -> list[tuple[Subject, Job, int]]:
-    """What is drawn, job by job, and how many jobs the run has."""
-    jobs = [(each, job, len(of_run)) for each in subjects for of_run in [each.run.jobs()] for job in of_run]
+def _chosen(subjects: Sequence[Subject], job_ids: Sequence[int]) -> list[tuple[Subject, Job, list[Job]]]:
+    """What is drawn, job by job, with all jobs of the run."""
+    jobs = [(each, job, of_run) for each in subjects for of_run in [each.run.jobs()] for job in of_run]
     known = {job.id for _, job, _ in jobs}
     if missing := [each for each in job_ids if each not in known]:
         there = ", ".join(map(str, sorted(known))) or "none"
@@ -137,7 +137,7 @@ def _chosen(subjects: Sequence[Subject], job_ids: Sequence[int]) -> list[tuple[S
     return [each for each in jobs if not job_ids or each[1].id in job_ids]
 
 
-def _labels(chosen: Sequence[tuple[Subject, Job, int]]) -> list[str]:
+def _labels(chosen: Sequence[tuple[Subject, Job, list[Job]]]) -> list[str]:
     """What each job is called, each otherwise."""
     names = {subject.run.id: subject.run.name for subject, _, _ in chosen}
     telling = len(set(names.values())) == len(names)

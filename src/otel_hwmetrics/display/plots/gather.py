@@ -73,7 +73,7 @@ class Seen:
     notes: tuple[str, ...] = ()
 
 
-def seen(run: Run, job: Job, start_ns: int | None = None, end_ns: int | None = None, *, jobs: int = 1) -> Seen:
+def seen(run: Run, job: Job, start_ns: int | None = None, end_ns: int | None = None, jobs: Sequence[Job] = ()) -> Seen:
     """Read all of a job.
 
     Args:
@@ -81,7 +81,7 @@ def seen(run: Run, job: Job, start_ns: int | None = None, end_ns: int | None = N
         job: As `Run.jobs` has it.
         start_ns: None for its beginning.
         end_ns: None for its end.
-        jobs: How many the run has.
+        jobs: All of the run, where it has others.
 
     Raises:
         RecordingError: A file cannot be read.
@@ -89,7 +89,7 @@ def seen(run: Run, job: Job, start_ns: int | None = None, end_ns: int | None = N
     times, figures = _columns(run, job, start_ns, end_ns)
     writers = _writers(run, job, jobs)
     spans, notes = _spans(writers, start_ns, end_ns)
-    devices, more = _devices(run, job, figures, _span(job, start_ns, end_ns), jobs)
+    devices, more = _devices(run, job, figures, _span(job, start_ns, end_ns), alone=len(jobs) < 2)  # noqa: PLR2004 - itself
     alerts = tuple(
         tuple(each for each in writer.alerts() if end_ns is None or each.at_ns <= end_ns) for writer in writers
     )
@@ -137,26 +137,34 @@ def _span(job: Job, start_ns: int | None, end_ns: int | None) -> tuple[int | Non
     return begin, end if begin is None or end is None else max(begin, end)
 
 
-def _writers(run: Run, job: Job, jobs: int) -> list[Recording]:
+def _writers(run: Run, job: Job, jobs: Sequence[Job]) -> list[Recording]:
     """Whose spans and alerts are the job's: its own processes'."""
-    if jobs == 1:
+    if len(jobs) < 2:  # noqa: PLR2004 - itself
         return list(run.recordings)
     if not any(each.about.role == PARENT for each in run.recordings):
         return [each for each in run.recordings if (each.about.rank, each.about.host) == (job.rank, job.host)]
-    children = [each for each in run.recordings if each.about.role != PARENT]
-    named = [each for each in children if any(own.name == job.name for own in each.jobs())]
-    return named or [each for each in children if _began_within(each, job)]
+    children = (each for each in run.recordings if each.about.role != PARENT)
+    return [each for each in children if _owners(each, jobs) == [job.id]]
 
 
-def _began_within(recording: Recording, job: Job) -> bool:
+def _owners(recording: Recording, jobs: Sequence[Job]) -> list[int]:
+    """Which of a launcher's jobs a process may be a part of: by when it began, its name and its command."""
     about = recording.about
-    end = job.ended_ns or job.heard_ns
-    return (
-        about.host == job.host
-        and job.started_ns is not None
-        and end is not None
-        and job.started_ns <= about.started_ns <= end
-    )
+    possible = [
+        each
+        for each in jobs
+        if each.host == about.host
+        and each.started_ns is not None
+        and each.started_ns <= about.started_ns <= (each.ended_ns or each.heard_ns or about.started_ns)
+    ]
+    for own in recording.jobs():
+        words = own.command.partition(" ")[2]
+        for alike in (
+            [each for each in possible if each.name == own.name],
+            [each for each in possible if words and each.command.endswith(f" {words}")],
+        ):
+            possible = alike or possible
+    return [each.id for each in possible]
 
 
 def _within(first_ns: int, last_ns: int | None, start_ns: int | None, end_ns: int | None) -> bool:
@@ -188,7 +196,8 @@ def _devices(
     job: Job,
     figures: Mapping[str, Values],
     span: tuple[int | None, int | None],
-    jobs: int,
+    *,
+    alone: bool,
 ) -> tuple[tuple[Device, ...], list[str]]:
     """The GPUs one by one, where those that were seen on the job's machine are the job's."""
     begin, end = span
@@ -207,7 +216,7 @@ def _devices(
     devices = [Device(name, figures_of) for name, figures_of in found.items() if figures_of]
     devices.sort(key=lambda each: (len(each.name), each.name))
     used = figures.get("gpus")
-    if jobs > 1 if used is None else float(np.nanmax(used)) != len(devices):
+    if not alone if used is None else float(np.nanmax(used)) != len(devices):
         return (), []  # others' GPUs among them, and it is not known which
     return tuple(devices), (
         ["The oldest of what single GPUs did is kept by the minute: the lowest and the highest of each."]

@@ -35,6 +35,7 @@ _ROW: Final = 34
 _ROWS: Final = 70
 _FEW: Final = 18
 """So many lines at most are told of together, all panels at once; of more, those of the panel that the mouse is in."""
+_BESIDE_MARK: Final = "\u2002\u2009"
 _MEANS: Final = "#93c5fd"
 
 _INKS: Final = {
@@ -236,7 +237,7 @@ def _line(line: Line, panel: Panel, axis: str, offset: float, groups: set[str]) 
     if line.style is Style.ASKED:
         trace["line"] |= {"dash": "dash"}
     if line.group:
-        trace |= {"legendgroup": f"group {line.group}", "showlegend": line.group not in groups, "opacity": 0.75}
+        trace |= {"legendgroup": f"group {safe(line.group)}", "showlegend": line.group not in groups, "opacity": 0.75}
         groups.add(line.group)
     return trace
 
@@ -256,7 +257,7 @@ def _strip(strip: Strip, lanes: Lanes, axis: str, offset: float) -> Iterator[_Tr
         "name": safe(name),
         "legendgroup": f"{lanes.title} {safe(strip.name)}",
         "marker": {"color": strip.colour, "opacity": 0.9, "line": {"width": 0.5, "color": "rgba(255,255,255,0.7)"}},
-        "text": [safe(each.label) for each in strip.stretches],
+        "text": [f"{_BESIDE_MARK if strip.marked else ''}{safe(each.label)}" for each in strip.stretches],
         "textposition": "inside",
         "insidetextanchor": "start",
         "insidetextfont": {"color": "#ffffff", "size": 10},

@@ -88,8 +88,10 @@ def of_alerts(alerts: Iterable[Sequence[RecordedAlert]], start_ns: int, end_ns: 
         end_ns: Where it ends, and what was not resolved.
         when: Words for a moment.
     """
+    told = (each for of_one in alerts for each in _lasting(of_one, start_ns, end_ns, when))
     lasting = sorted(
-        (each for of_one in alerts for each in _lasting(of_one, start_ns, end_ns, when)), key=lambda each: each[:2]
+        ((max(start_ns, begin), end, alert, lines) for begin, end, alert, lines in told if end >= start_ns),
+        key=lambda each: each[:2],
     )
     free: list[int] = []
     kinds: dict[str, list[Stretch]] = {name: [] for name in SEVERITIES}

@@ -246,7 +246,8 @@ def _dashboard(picture: Dashboard, width: int, head: Sequence[str]) -> Any:
     above = 84 + _LINE * (len(head) - 1)
     height = above + each * max(1, rows)
     figure = _figure(width, height, head)
-    label = min(220, 20 + 6 * max(len(_shown(job)) for job in picture.jobs)) if picture.jobs else 60
+    jobs = [_shown(job, max(8, width // 40)) for job in picture.jobs]
+    label = 20 + 6 * max(map(len, jobs), default=0)
     across = (width - 2 * label - 50) / 2
     keys: dict[str, Any] = {}
     for place, chart in enumerate(picture.charts):
@@ -254,10 +255,10 @@ def _dashboard(picture: Dashboard, width: int, head: Sequence[str]) -> Any:
         left = label + column * (across + label + 20)
         bottom = height - above - row * each - (each - _ROWS)
         axes = figure.add_axes((left / width, bottom / height, across / width, (each - _ROWS) / height))
-        _bars(axes, chart, [_shown(job) for job in picture.jobs], keys)
+        _bars(axes, chart, jobs, keys)
     if keys:
         where = (20 / width, 1 - (above - 24) / height)
-        figure.legend(keys.values(), keys.keys(), loc="lower left", bbox_to_anchor=where, ncols=3)
+        figure.legend(keys.values(), keys.keys(), loc="lower left", bbox_to_anchor=where, ncols=3, markerscale=0.5)
     return figure
 
 
