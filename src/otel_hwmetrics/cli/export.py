@@ -69,7 +69,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "given, for otlp 'default', which is what is exported live",
     )
     parser.add_argument(
-        "--start", metavar="T", help="2026-03-01T14:05:09+01:00, or +10m after the beginning, -1h before the end"
+        "--start", metavar="T", help="2026-03-01T14:05:09+01:00, or +10m after the beginning, end-1h before the end"
     )
     parser.add_argument("--end", metavar="T", help="likewise")
     parser.add_argument(

@@ -18,7 +18,7 @@ LIVE: Final = ("default",)
 """What is exported live without the option ``metrics``."""
 
 _SECOND: Final = 1_000_000_000
-_SPAN: Final = re.compile(r"([+-])((?:\d+(?:\.\d+)?(?:d|h|min|m|s)? ?)+)")
+_SPAN: Final = re.compile(r"(start|end)?([+-])((?:\d+(?:\.\d+)?(?:d|h|min|m|s)? ?)+)")
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(d|h|min|m|s)?")
 _SECONDS: Final = {"d": 86400, "h": 3600, "min": 60, "m": 60, "s": 1, "": 1}
 
@@ -90,7 +90,7 @@ def moment(text: str, started_ns: int, ended_ns: int) -> int:
 
     Args:
         text: ``2026-03-01T14:05:09+01:00`` (without a zone it is UTC, as exports tell it), ``+10m`` after the run's beginning,
-            ``-1h`` before its end, or seconds since the epoch.
+            ``end-1h`` before its end, or seconds since the epoch.
         started_ns: When the run began.
         ended_ns: When it ended.
 
@@ -102,14 +102,15 @@ def moment(text: str, started_ns: int, ended_ns: int) -> int:
         whole, _, rest = text.partition(".")
         return int(whole) * _SECOND + int(rest[:9].ljust(9, "0"))
     if (found := _SPAN.fullmatch(text)) is not None:
-        seconds = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(found[2]))
-        return (started_ns if found[1] == "+" else ended_ns) + round(seconds * 1e9) * (1 if found[1] == "+" else -1)
+        seconds = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(found[3]))
+        base = started_ns if (found[1] or ("start" if found[2] == "+" else "end")) == "start" else ended_ns
+        return base + round(seconds * 1e9) * (1 if found[2] == "+" else -1)
     try:
         when = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text))
     except ValueError:
         raise ValueError(
             f"{text!r} is no moment: 2026-03-01T14:05:09+01:00 (UTC without a zone), +10m after the run's beginning, "
-            "-1h before its end, or seconds since the epoch"
+            "end-1h before its end, or seconds since the epoch"
         ) from None
     when = when if when.tzinfo is not None else when.replace(tzinfo=timezone.utc)
     past = when - datetime(1970, 1, 1, tzinfo=timezone.utc)

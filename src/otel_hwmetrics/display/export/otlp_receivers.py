@@ -164,8 +164,10 @@ class _Listening(logging.Handler):
         again = _AGAIN.match(said)
         if again is not None:
             self.last = f"it was tried again, in vain: {again[1]}"
-        elif not (self.last and "max retries" in said):
+        elif "max retries" not in said:
             self.last = said
+        elif not self.last:
+            self.last = "it cannot be reached, or did not answer in time (OTEL_EXPORTER_OTLP_TIMEOUT)"
 
     @contextmanager
     def on(self) -> Iterator[None]:
