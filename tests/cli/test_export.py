@@ -201,10 +201,12 @@ def test_minutes_are_told_of(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     [
         (
             "pyarrow",
-            ["-o", "x.parquet"],
-            "Parquet needs pyarrow, which is not installed: pip install 'otel-hwmetrics[parquet]'",
+            (
+                ["-o", "x.parquet"],
+                "Parquet needs pyarrow, which is not installed: pip install 'otel-hwmetrics[parquet]'",
+            ),
         ),
-        ("opentelemetry.sdk", ["--format", "otlp"], "OTLP needs opentelemetry"),
+        ("opentelemetry.sdk", (["--format", "otlp"], "OTLP needs opentelemetry")),
     ],
 )
 def test_a_missing_extra_is_named(
