@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which GPUs are a job's, and what is recorded of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import pytest
+
+from launched import recorded, run
+from looks import Told, gpu_attributes, sensor_attributes, snapshot
+from otel_hwmetrics.catalog import gpu
+from otel_hwmetrics.jobs.children import Child, Ending
+from otel_hwmetrics.jobs.gpus import GpuLists, gpus_of
+from otel_hwmetrics.jobs.watch import Watch
+from otel_hwmetrics.model import Snapshot
+from otel_hwmetrics.recording.nouns import DONE, WAITING, Job, Totals
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it needs /proc")
+
+GIB = 2**30
+
+
+class Lists(GpuLists):
+    """Of a driver whose numbers are ours."""
+
+    def __init__(self, *, can_tell: bool = True) -> None:
+        super().__init__()
+        self.can_tell = can_tell
+
+
+def machine(at: float = 10.0) -> Snapshot:
+    """Two GPUs at a moment: the first works, the second hardly."""
+    told: list[Told] = []
+    for index, (busy, watts) in enumerate([(0.9, 400.0), (0.01, 100.0)]):
+        device = gpu_attributes(index)
+        told += [
+            (gpu.UTILIZATION, {**device, gpu.HW_GPU_TASK: "general"}, busy),
+            (gpu.UTILIZATION, {**device, gpu.HW_GPU_TASK: "encoder"}, 0.5),
+            (gpu.MEMORY_USAGE, device, (10.0 + index) * GIB),
+            (gpu.POWER, device, watts),
+            (gpu.ENERGY, device, watts * at),
+            (gpu.TEMPERATURE, sensor_attributes(index), 50.0 + index),
+        ]
+    return snapshot(at, told)
+
+
+def test_a_job_has_the_gpus_that_its_processes_have_memory_on() -> None:
+    """With that much of it; all that is used where the driver does not tell how much; none where it has none."""
+    lists = Lists()
+    assert gpus_of(lists, machine(), {1}, None, alone=False) is None  # nobody has asked the driver yet
+    lists.heard("GPU-0", {1: 3 * GIB, 2: GIB, 3: 5 * GIB})
+    lists.heard("GPU-1", {2: None})
+    assert gpus_of(lists, machine(), {1, 2}, None, alone=False) == ({"GPU-0": 4.0 * GIB, "GPU-1": 11.0 * GIB}, True)
+    assert gpus_of(lists, machine(), {3}, None, alone=False) == ({"GPU-0": 5.0 * GIB}, True)
+    assert gpus_of(lists, machine(), {4}, None, alone=True) == ({}, True)
+    lists.heard("GPU-0", {})
+    assert gpus_of(lists, machine(), {3}, None, alone=False) == ({}, True)
+
+
+def test_of_a_divided_gpu_the_parts_count() -> None:
+    """The list of the whole has the processes of its parts once more."""
+    part = {**gpu_attributes(0), gpu.HW_ID: "MIG-1", gpu.HW_PARENT: "GPU-0"}
+    told = snapshot(1.0, [(gpu.MEMORY_USAGE, gpu_attributes(0), 9.0), (gpu.MEMORY_USAGE, part, 5.0)])
+    lists = Lists()
+    lists.heard("GPU-0", {1: 4})
+    lists.heard("MIG-1", {1: 4})
+    assert gpus_of(lists, told, {1}, None, alone=True) == ({"MIG-1": 4.0}, True)
+
+
+@pytest.mark.parametrize(
+    ("visible", "alone", "expected"),
+    [
+        (None, True, ["GPU-0", "GPU-1"]),
+        (None, False, None),
+        ("1", False, ["GPU-1"]),
+        ("GPU-0", True, ["GPU-0"]),
+        ("1, 0", True, ["GPU-0", "GPU-1"]),
+        ("", True, []),
+        ("-1", True, []),
+        ("7", True, []),
+    ],
+)
+def test_where_the_driver_does_not_tell_it_is_those_that_it_may_use(
+    visible: str | None, expected: list[str] | None, *, alone: bool
+) -> None:
+    """By its own CUDA_VISIBLE_DEVICES; of one job alone all; of several it is not known."""
+    lists = Lists(can_tell=False)
+    lists.heard("GPU-0", {1: GIB})
+    found = gpus_of(lists, machine(), {1}, visible, alone=alone)
+    assert (None if found is None else sorted(found[0])) == expected
+    assert found is None or not found[1]
+
+
+@pytest.fixture
+def sleeper() -> Iterator[Child]:
+    """A real process."""
+    process = subprocess.Popen(["/bin/sleep", "60"])
+    yield Child(process.pid, time.time_ns(), 0)
+    process.kill()
+    process.wait()
+
+
+def watched(lists: GpuLists, children: Collection[Child]) -> Watch:
+    """Jobs that have begun."""
+    watch = Watch([(Job(number, f"job {number}", state=WAITING), None) for number, _ in enumerate(children, 1)], lists)
+    for number, child in enumerate(children, 1):
+        watch.begin(number, child)
+    return watch
+
+
+def test_what_a_job_s_gpus_did_is_in_its_looks(sleeper: Child) -> None:
+    """Figures of the GPU that it is on alone; energy, and time at rest, add up."""
+    lists = Lists()
+    lists.heard("GPU-1", {sleeper.pid: 2 * GIB, 1: 3 * GIB})
+    watch = watched(lists, [sleeper])
+    watch.looked(machine(10.0))
+    (job, sample, totals), *_ = list(watch.looked(machine(11.0)))
+    assert job.id == 1
+    assert (sample.gpus, sample.gpu_activity, sample.gpu_memory, sample.gpu_memory_most) == (1, 0.01, 2 * GIB, 2 * GIB)
+    assert (sample.gpu_power, sample.gpu_temperature) == (100, 51)
+    assert sample.processes == 1
+    assert sample.memory is not None
+    assert totals.energy == pytest.approx(100)
+    assert (totals.gpu_seconds, totals.gpu_idle_seconds) == (2.0, 2.0)
+    watch.end(1, Ending(0, time.time_ns(), 0.25, None))
+    (job, _, totals), *more = list(watch.ended(time.time_ns(), 0))
+    assert (job.state, job.exit_code, more) == (DONE, 0, [])
+    assert totals.cpu_seconds == 0.25
+    assert totals.energy == pytest.approx(100)
+    watch.close()
+
+
+def test_what_is_told_once_is_not_told_again(sleeper: Child) -> None:
+    """A job before it begins, its beginning, its end; and nothing of one that never begins but that."""
+    watch = Watch([(Job(1, "a", state=WAITING), None), (Job(2, "b", state=WAITING), None)], Lists())
+    assert [(job.id, job.state) for job, *_ in watch.ended(0, None)] == [(1, WAITING), (2, WAITING)]
+    watch.begin(1, sleeper)
+    watch.skip(2)
+    assert [(job.id, job.state) for job, *_ in watch.ended(0, None)] == [(1, "running"), (2, "skipped")]
+    assert list(watch.ended(0, None)) == []
+    watch.skip(2, failed=True, code=127)
+    assert [(job.state, job.exit_code, totals) for job, _, totals in watch.ended(0, None)] == [
+        ("failed", 127, Totals())
+    ]
+    watch.close()
+
+
+SCENARIO = """
+[[gpu]]
+utilization = 0.75
+memory_used = 8e9
+power = 300.0
+temperature = 60.0
+
+[[gpu]]
+utilization = 0.0
+"""
+
+
+def test_a_run_on_gpus_is_recorded_from_outside(tmp_path: Path) -> None:
+    """A command that is not Python, on scripted GPUs of which nothing tells who uses them: those that it may use."""
+    (tmp_path / "gpus.toml").write_text(SCENARIO)
+    more = {"OTEL_PYTHON_HWMETRICS_FAKE_NVML": str(tmp_path / "gpus.toml"), "CUDA_VISIBLE_DEVICES": "0"}
+    done = run("--interval", "0.5", "--gpus", "2", "--", "sleep", "2.2", folder=tmp_path, **more)
+    assert done.returncode == 0
+    with recorded(tmp_path) as written:
+        job = written.jobs()[0]
+        metrics = {series.metric for series in written.recordings[0].series()}
+    assert gpu.UTILIZATION.name in metrics
+    assert job.request.gpus == 2
+    assert "gpus" in job.summary.figures
