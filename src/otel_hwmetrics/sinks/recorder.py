@@ -41,8 +41,8 @@ MOST_OTHERS: Final = 10_000
 """Spans, alerts and files that wait for it; more are dropped."""
 FIRST_AFTER: Final = 1.0
 """Seconds after which the first batch is written at the latest, so that there is a file to be seen."""
-AT_EXIT: Final = 0.5
-"""Seconds that the end of the interpreter waits for the last batch."""
+AT_EXIT: Final = 1.0
+"""Seconds that the end of the interpreter waits for the last batch at most, where a disk hangs."""
 
 
 class _Look(NamedTuple):
@@ -185,7 +185,6 @@ class Recorder:
         return file.commit()
 
     def _close(self, exit_code: int | None) -> None:
-        atexit.unregister(self._at_exit)
         if exit_code is not None:
             self._ending = exit_code, time.monotonic()
         self._closing = True
@@ -193,8 +192,9 @@ class Recorder:
 
     def _at_exit(self) -> None:
         if os.getpid() == self._pid:
-            self._close(_exit_code_of(_unhandled()))
-            self._life.join(AT_EXIT)
+            if not self._closing:
+                self._close(_exit_code_of(_unhandled()))
+            self._life.join(AT_EXIT)  # of one that was closed before, too: it may not be done yet
 
     def _other(self, task: Callable[[Writer], object]) -> bool:
         if len(self._others) >= MOST_OTHERS:
@@ -232,6 +232,7 @@ class Recorder:
             with guard("ending a recording"):
                 self._finish()
             self._written.set()
+            atexit.unregister(self._at_exit)
 
     def _finish(self) -> None:
         writer = self._file.ready()

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded jobs in processes of their own: how they end, what they fork, and what there is where no SDK is."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from otel_hwmetrics.recording import Run, open_run
+
+BEGIN = """
+import os, signal, sys, threading, time
+import otel_hwmetrics as hw
+
+def looks(number):
+    "Wait until the machine was looked at so often again."
+    begun, deadline = hw.snapshot(), time.monotonic() + 60
+    while number:
+        if hw.snapshot() is not begun:
+            begun, number = hw.snapshot(), number - 1
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+def instrument(**more):
+    options = {"record": True, "directory": sys.argv[1], "sample_interval": 0.2, "record_batch": 3600}
+    return hw.instrument(sources="process,tree", **{**options, **more})
+"""
+
+NO_SDK = """
+import sys
+
+class Nowhere:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("opentelemetry.sdk"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Nowhere())
+"""
+
+
+def begun(code: str, folder: Path, arguments: Sequence[str] = (), *, begin: str = BEGIN) -> subprocess.Popen[str]:
+    """A job in a process of its own."""
+    script = folder.parent / "train.py"
+    script.write_text(begin + textwrap.dedent(code))
+    command = [sys.executable, str(script), str(folder), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(code: str, folder: Path, arguments: Sequence[str] = (), *, begin: str = BEGIN) -> tuple[int, str, str]:
+    """A job's whole life: its exit status, and what it printed."""
+    job = begun(code, folder, arguments, begin=begin)
+    out, err = job.communicate(timeout=120)
+    return job.returncode, out, err
+
+
+def recorded(folder: Path) -> Run:
+    """The one run of a folder; the only thing in it are files that are whole."""
+    for path in folder.glob("*.run.db"):
+        connection = sqlite3.connect(path)
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        connection.close()
+    return open_run(str(folder))
+
+
+ENDINGS = {
+    "by itself": ("instrument(); looks(2)", 0, "done", None),
+    "by an exit": ("instrument(); looks(2); sys.exit(3)", 3, "done", None),
+    "by an exception": ("instrument(); looks(2); raise ValueError('x')", 1, "failed", 1),
+    "by an exception within": ("with instrument():\n    looks(2)\n    raise ValueError('x')", 1, "failed", 1),
+    "by an exit within": ("with instrument():\n    looks(2)\n    sys.exit(3)", 3, "failed", 3),
+    "by Ctrl-C": ("instrument(); looks(2); os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", -2, "failed", -2),
+    "by SIGTERM": ("instrument(); looks(2); os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", -15, "failed", -15),
+    "switched off": ("instrument(); looks(2); hw.uninstrument()", 0, "done", None),
+}
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, int, str]]:
+    """Every ending, all at once: each job's folder, exit status and what it printed."""
+    jobs = {}
+    for how, (code, *_) in ENDINGS.items():
+        folder = tmp_path_factory.mktemp("job") / "ours"
+        jobs[how] = folder, begun(code, folder)
+    printed = {how: job.communicate(timeout=120)[1] for how, (_, job) in jobs.items()}
+    return {how: (folder, job.returncode, printed[how]) for how, (folder, job) in jobs.items()}
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_how_a_job_ends_is_in_its_recording(ended: dict[str, tuple[Path, int, str]], how: str) -> None:
+    """With all that was seen before, though no batch was due; and it ends as it would without us."""
+    _, status, state, exit_code = ENDINGS[how]
+    folder, code, printed = ended[how]
+    assert code == status, printed
+    with recorded(folder) as found:
+        (job,) = found.jobs()
+        assert (job.name, job.state, job.exit_code) == ("train.py", state, exit_code)
+        assert job.ended_ns is not None
+        assert job.summary.looks >= 2
+        assert job.summary.cpu_seconds is not None
+        assert job.summary.max_rss is None or job.summary.max_rss > 2**20
+        (recording,) = found.recordings
+        assert len(recording.series()) > 10
+        flights = [file.path for file in found.files() if file.kind == "flight"]
+    assert flights == [str(file) for file in folder.glob("*.flight.jsonl")]
+    assert len(flights) == (how in {"by an exception", "by SIGTERM"})
+    left = {file.name.split(".", 1)[1] for file in folder.iterdir()} - {"flight.jsonl"}
+    assert left <= {"run.db", "run.db-wal", "run.db-shm"}
+    assert left == {"run.db"} or how == "by SIGTERM"
+
+
+def test_a_job_that_outlives_sigterm_is_recorded_on(tmp_path: Path) -> None:
+    """Its handler saves its state and goes on: it has not failed, and nothing of it is missing."""
+    code = """
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    instrument()
+    looks(2)
+    os.kill(os.getpid(), signal.SIGTERM)
+    looks(2)
+    hw.uninstrument()
+    """
+    done = run(code, tmp_path / "ours")
+    assert done[0] == 0, done[2]
+    with recorded(tmp_path / "ours") as found:
+        (job,) = found.jobs()
+        assert job.summary.looks >= 4
+        assert found.ended_ns is not None
+
+
+def test_children_that_are_forked_leave_the_recording_to_their_parent(tmp_path: Path) -> None:
+    """However they end, and while a batch is written twice a second; those that record have files of their own."""
+    code = """
+    instrument(record_batch=0.5)
+    looks(2)
+    for number in range(6):
+        child = os.fork()
+        if not child:
+            if number % 2:
+                os._exit(0)
+            sys.exit(0)  # with all that is registered for the end
+        assert os.waitpid(child, 0)[1] == 0
+        time.sleep(0.05)
+    child = os.fork()
+    if not child:
+        instrument(record_run="child")
+        looks(2)
+        hw.uninstrument()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    looks(2)
+    """
+    done = run(code, tmp_path / "ours")
+    assert done[0] == 0, done[2]
+    with open_run("child", str(tmp_path / "ours")) as childs:
+        assert len(childs.recordings) == 1
+        assert childs.jobs()[0].state == "done"
+    files = sorted((tmp_path / "ours").glob("*.run.db"))
+    assert len(files) == 2
+    (own,) = [file for file in files if "child" not in file.name]
+    with open_run(str(own)) as found:
+        (job,) = found.jobs()
+        assert job.state == "done"
+        times = [sample.at_ns for sample in found.job_samples(1)]
+        assert len(times) == len(set(times)) == job.summary.looks
+
+
+def test_without_any_sdk_training_spans_are_recorded_all_the_same(tmp_path: Path) -> None:
+    """As they are nested, of a framework, too; with attributes, errors and sums. What is current is what it was before."""
+    code = """
+    from opentelemetry import trace
+    from otel_hwmetrics.integrations.run import Run
+
+    instrument()
+    with hw.training_span("training", attributes={"model": "small"}) as outer:
+        assert trace.get_current_span() is trace.INVALID_SPAN
+        for epoch in range(2):
+            with hw.training_span("epoch", attributes={"epoch": epoch}) as span:
+                looks(2)
+                span.set_attribute("loss", 0.5)
+        try:
+            with hw.training_span("epoch") as span:
+                raise ValueError("too high")
+        except ValueError:
+            pass
+    told = Run("torch")
+    told.begin("fit")
+    told.begin("train/epoch", {"hwmetrics.training.epoch": 0})
+    told.finish()
+
+    @hw.training_span("decorated")
+    def work():
+        return hw.training_span
+
+    work()
+    assert "opentelemetry.sdk" not in sys.modules
+    open_to_the_end = hw.training_span("never ended")
+    open_to_the_end.__enter__()
+    looks(1)
+    """
+    done = run(code, tmp_path / "ours", begin=NO_SDK + BEGIN)
+    assert done[0] == 0, done[2]
+    with recorded(tmp_path / "ours") as found:
+        spans = {span.span_id: span for span in found.spans()}
+    names = [span.name for span in spans.values()]
+    assert sorted(names) == sorted(
+        ["training", "epoch", "epoch", "epoch", "fit", "train/epoch", "decorated", "never ended"]
+    )
+
+    def within(name: str) -> list[str]:
+        return [spans[span.parent_id].name for span in spans.values() if span.name == name and span.parent_id]
+
+    assert within("epoch") == ["training"] * 3
+    assert within("train/epoch") == ["fit"]
+    assert within("training") == within("fit") == within("decorated") == []
+    assert len({span.trace_id for span in spans.values()}) == 4
+    first, second, third = sorted(
+        (each for each in spans.values() if each.name == "epoch"), key=lambda each: each.started_ns
+    )
+    assert [each.attributes.get("epoch") for each in (first, second, third)] == [0, 1, None]
+    assert first.attributes["loss"] == 0.5
+    assert "hwmetrics.summary.cpu.time" in first.attributes
+    assert [each.status for each in (first, second, third)] == ["unset", "unset", "error"]
+    assert first.ended_ns is not None
+    assert first.started_ns < first.ended_ns <= second.started_ns
+    (ongoing,) = [span for span in spans.values() if span.name == "never ended"]
+    assert ongoing.ended_ns is None
+    (fit,) = [span for span in spans.values() if span.name == "fit"]
+    assert fit.attributes["hwmetrics.training.framework"] == "torch"
+
+
+def test_not_recording_loads_nothing_and_changes_no_span(tmp_path: Path) -> None:
+    """By default: no SQLite, no thread, no file, and `training_span` gives what the API gives."""
+    code = """
+    from opentelemetry import trace
+    instrument(record=False, flight_recorder=0)
+    with hw.training_span("training") as span:
+        assert span is trace.get_current_span()
+        looks(2)
+    assert not {"sqlite3", "otel_hwmetrics.recording", "otel_hwmetrics.sinks.recorder"} & set(sys.modules)
+    assert "hwmetrics-recorder" not in [thread.name for thread in threading.enumerate()]
+    assert not os.path.exists(sys.argv[1])
+    """
+    done = run(code, tmp_path / "ours", begin=NO_SDK + BEGIN)
+    assert done[0] == 0, done[2]
+
+
+def test_secrets_of_a_command_are_not_written_anywhere(tmp_path: Path) -> None:
+    """Arguments are, so that people know which run it was; keys and tokens are not."""
+    secrets = ["--api-key", "hunter2hunter2", "--token=abcdef0123456789", "https://me:sesame99@host/x"]
+    done = run("instrument(); looks(1)", tmp_path / "ours", ["--epochs", "90", *secrets])
+    assert done[0] == 0, done[2]
+    with recorded(tmp_path / "ours") as found:
+        command = found.jobs()[0].command
+    assert re.search(r"train\.py .* --epochs 90 --api-key .*--token=", command)
+    written = b"".join(file.read_bytes() for file in (tmp_path / "ours").iterdir())
+    for secret in (b"hunter2", b"abcdef0123456789", b"sesame99"):
+        assert secret not in written
+
+
+def test_a_folder_that_cannot_be_is_told_and_training_goes_on(tmp_path: Path) -> None:
+    """One line; the job's result and exit status are its own."""
+    (tmp_path / "ours").write_text("a file in the place of the folder")
+    done = run(
+        "import tempfile; tempfile.tempdir = '/proc/nowhere'\ninstrument(directory=''); looks(2); print('trained')",
+        tmp_path / "ours",
+        begin=f"import os; os.environ.update(HOME='/proc/nowhere', XDG_STATE_HOME='/proc/nowhere')\n{BEGIN}",
+    )
+    assert done[:2] == (0, "trained\n"), done[2]
+    assert "The run is not recorded" in done[2]
