@@ -8,7 +8,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 
 # A Python that was asked for has to be the one in the environment.
 ifneq ($(origin PYTHON),file)
-ifneq ($(filter demo test lint audit docs soak soak-faults forks bench,$(MAKECMDGOALS)),)
+ifneq ($(filter demo test lint audit docs soak soak-faults forks kills bench,$(MAKECMDGOALS)),)
 ifneq ($(wildcard $(BIN)/python),)
 ifneq ($(shell $(BIN)/python --version 2>&1),$(shell $(PYTHON) --version 2>&1))
 $(error $(VENV) was made with $(shell $(BIN)/python --version 2>&1), not $(PYTHON): make clean first, or name another VENV)
@@ -18,7 +18,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-frameworks environments lint audit docs soak soak-faults forks bench clean
+.PHONY: help demo test test-oldest test-frameworks environments lint audit docs soak soak-faults forks kills bench clean
 .DELETE_ON_ERROR:
 
 help: ## Say what there is.
@@ -59,6 +59,9 @@ soak: $(VENV)/.has-test ## Simulate days of training, healthy and not, and write
 
 forks: $(VENV)/.has-test ## Fork 10,000 times under load, and see that no child hangs; takes minutes.
 	$(BIN)/python benchmarks/forks.py $(ARGS)
+
+kills: $(VENV)/.has-test ## Kill 50 recorded jobs at random moments, and see that each recording is whole; takes a minute.
+	PYTHONPATH=tests $(BIN)/python -m recorded_kills $(ARGS)
 
 soak-faults: $(VENV)/.has-test ## Look 200,000 times while everything fails, with all sources; takes half an hour.
 	OTEL_PYTHON_HWMETRICS_LOUD=0 PYTHONPATH=tests $(BIN)/python -m faults.soak --everything $(ARGS)
