@@ -23,6 +23,7 @@ NOT_JUDGED: Final = "not judged"
 
 _SAME_WORK: Final = 0.01
 _CHANCE: Final = 3.0
+_SHORT: Final = 10  # seconds
 _RANK: Final = {"critical": 0, "warning": 1, "info": 2}
 
 
@@ -167,13 +168,16 @@ def _to_tell(figures: Sequence[Compared], verdict: str) -> list[Compared]:
 
 def _finding(each: Compared) -> Finding:
     change = each.change or 0.0
-    values = " -> ".join(_value(figure, each.row.unit) for figure in (each.a, each.b))
+    values = " -> ".join(value_of(figure, each.row.unit) for figure in (each.a, each.b))
     percent = f"{number(rounded(100 * abs(change), 1), 1)} %"
     text = (each.row.more if change > 0 else each.row.less).format(by=percent, values=values)
     return Finding(each.key, text, abs(change))
 
 
-def _value(figure: Figure | None, unit: str) -> str:
+def value_of(figure: Figure | None, unit: str) -> str:
+    """A figure as people read it; a short time so finely that a few percent of it are seen."""
+    if figure is not None and unit == "s" and 1 <= figure.value < _SHORT:
+        return f"{figure.value:.2f} s"
     return shown(None if figure is None else figure.value, unit)
 
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from otel_hwmetrics.display.compare.figures import Figure, Measured
-from otel_hwmetrics.display.compare.judging import BETTER, WORSE, Compared, Comparison, Finding
+from otel_hwmetrics.display.compare.figures import Measured
+from otel_hwmetrics.display.compare.judging import BETTER, WORSE, Compared, Comparison, Finding, value_of
 from otel_hwmetrics.display.table import Column, Give, table
-from otel_hwmetrics.display.words import change, counted, duration, iso, rounded, shown, when
+from otel_hwmetrics.display.words import change, counted, duration, iso, rounded, when
 
 VERSION: Final = 1
 """Of the JSON; a greater one may leave out or change what is there now, the same one only adds."""
@@ -61,11 +61,12 @@ def _row(each: Compared) -> tuple[str, ...]:
     else:
         by = change(each.change)
     verdict = each.verdict if each.verdict in (WORSE, BETTER) else ""
-    return (f"{each.row.title}{several}", _value(each.a, each), _value(each.b, each), by, verdict)
-
-
-def _value(figure: Figure | None, each: Compared) -> str:
-    return "-" if figure is None else shown(figure.value, each.row.unit)
+    return (
+        f"{each.row.title}{several}",
+        *(value_of(figure, each.row.unit) for figure in (each.a, each.b)),
+        by,
+        verdict,
+    )
 
 
 def as_data(comparison: Comparison, failing: float | None = None) -> dict[str, Any]:
