@@ -133,7 +133,7 @@ def test_nothing_is_less_than_what_was_used(jobs: list[Job], interval: float) ->
         assert found.gpus >= peaks["gpus"]
 
 
-@pytest.mark.parametrize(("peak", "cpus"), [(7.203, 8), (9.505, 10), (8.0, 8), (8.1, 8), (8.2, 9), (0.02, 1)])
+@pytest.mark.parametrize(("peak", "cpus"), [(7.203, 8), (9.505, 10), (8.0, 8), (8.1, 8), (8.2, 9), (0.02, 1), (0.0, 1)])
 def test_cpus_go_up_to_the_next_one(peak: float, cpus: int) -> None:
     """A tick of the kernel's clock is not another CPU."""
     assert of(job(cpu=peak)).cpus == cpus
@@ -228,6 +228,16 @@ def test_as_a_containers_resources() -> None:
     }
     assert second["resources"]["requests"] == {"cpu": "1", "memory": "512Mi"}
     assert "# of its Job: activeDeadlineSeconds: 12600" in FORMATS["kubernetes"]([FULL])
+
+
+@pytest.mark.parametrize(
+    ("memory", "texts"),
+    [(HALF, ("512m", "512M", "512Mi")), (7 * HALF, ("3584m", "3584M", "3584Mi")), (5 * GIB, ("5g", "5G", "5Gi"))],
+)
+def test_memory_is_written_as_each_takes_it(memory: int, texts: tuple[str, str, str]) -> None:
+    """In whole units, the greatest that will do."""
+    for (name, printed), text in zip(FORMATS.items(), texts, strict=True):
+        assert any(line.endswith(("=" + text, ": " + text)) for line in printed([Advice("x", memory=memory)])), name
 
 
 def test_in_words() -> None:

@@ -439,9 +439,18 @@ def test_a_jobs_alerts_are_its_own(tmp_path: Path) -> None:
         for n, begin, end in ((1, 0, 30), (2, 31, 60), (3, 50, 60))
     )
     run(tmp_path / "jobs", 60, who=about(role=PARENT), jobs=[first, second, third])
+    run(tmp_path / "jobs", 60, who=about(host="node8"), jobs=[])
     with open_run(str(tmp_path / "jobs")) as found:
         by_job = gathered(found).alerts_of
     assert {number: [each.state for each in alerts] for number, alerts in by_job.items()} == {1: ["firing"]}
+
+
+def test_a_run_begins_with_its_first_job(tmp_path: Path) -> None:
+    """Also where its recorder came a moment later, so that no job takes longer than its run."""
+    early = cpu_job(started_ns=START - 2 * SECOND)
+    with open_run(str(run(tmp_path, 5, who=about(role=PARENT), jobs=[early]))) as found:
+        assert gathered(found).started_ns == START - 2 * SECOND
+        assert gathered(found).seconds == 7.0
 
 
 def test_a_few_lines_for_the_end_of_a_job() -> None:

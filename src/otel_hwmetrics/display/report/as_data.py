@@ -44,7 +44,7 @@ def runs(found: Iterable[tuple[RunFiles, Material | None]]) -> Data:
                 "run_id": files.run,
                 "name": files.name,
                 "state": None if material is None else material.state,
-                "started": iso(files.started_ns),
+                "started": iso(files.started_ns if material is None else material.started_ns),
                 "ended": None if material is None else iso(material.ended_ns),
                 "seconds": None if material is None else material.seconds,
                 "jobs": None if material is None else len(material.jobs),

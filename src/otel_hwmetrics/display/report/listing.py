@@ -52,7 +52,7 @@ def lines(
 
 
 def _row(files: RunFiles, material: Material | None, zone: tzinfo | None) -> tuple[str | None, ...]:
-    started = when(files.started_ns, zone)
+    started = when(files.started_ns if material is None else material.started_ns, zone)
     if material is None:
         return (files.run, files.name, started, None, "unreadable", None, None, None)
     odd = [f"{job.name} ({exit_word(job)})" for job in material.jobs if job.state != DONE]

@@ -29,7 +29,7 @@ class Material:
         alerts: By their time.
         alerts_of: Those of each job, by its number; a job is not there where it is not known which alerts are its own.
         paths: Its files.
-        started_ns: When it began.
+        started_ns: When the first of its jobs or of its writers began.
         ended_ns: When it was ended in good order; None where it was not.
         heard_ns: When the last was written.
         read_ns: When that was read; decides whether a run whose next job has not begun yet was heard of lately.
@@ -92,7 +92,7 @@ def gathered(run: Run) -> Material:
         alerts=tuple(run.alerts()),
         alerts_of=_alerts_of(run, jobs),
         paths=tuple(recording.path for recording in run.recordings),
-        started_ns=run.started_ns,
+        started_ns=min([run.started_ns, *(job.started_ns for job in jobs if job.started_ns is not None)]),
         ended_ns=run.ended_ns,
         heard_ns=run.heard_ns,
         read_ns=time.time_ns(),
