@@ -116,8 +116,9 @@ PARALLEL = --numprocesses $(shell $(PYTHON) -c 'import os; print((os.cpu_count()
 
 # What others' versions touch: OpenTelemetry's, psutil's, NVML's bindings. Older SDKs call what keeps log records in tests by
 # other names, so of logs tests/e2e has what arrives; and py-spy is not there.
-NOT_OLDEST = %/test_logs.py %/test_stacks.py %/test_stall.py %/test_workers.py
-OLDEST = tests/e2e tests/sources/gpu/nvidia tests/sources/system tests/sources/tree tests/sources/test_process.py tests/testing \
+NOT_OLDEST = %/test_logs.py %/test_stacks.py %/test_stall.py %/test_workers.py %/test_round_trip.py %/test_recorder_kills.py
+OLDEST = tests/e2e tests/sources/gpu/nvidia tests/sources/system tests/sources/tree/test_tree.py tests/sources/test_process.py \
+  $(filter-out $(NOT_OLDEST),$(wildcard tests/testing/test_*.py tests/testing/captures/test_*.py)) \
   tests/test_config.py tests/test_config_of_rules.py tests/test_instruments.py tests/test_histograms.py tests/test_forks.py \
   tests/test_sampler.py tests/test_windows.py $(filter-out $(NOT_OLDEST),$(wildcard tests/sinks/test_*.py))
 
