@@ -123,9 +123,9 @@ def look_at(run: str, folder: Path, looks: list[int], committed: int) -> Left:
 
 
 def kill_some(kills: int, at_once: int, folder: Path, seed: int = 1) -> list[Left]:
-    """Kill so many, each at a moment of its own within the first four batches."""
+    """Kill so many, each at a moment of its own within the first six batches."""
     chance = random.Random(seed)  # noqa: S311 - no secret
-    moments = [chance.uniform(0.0, 4 * BATCH) for _ in range(kills)]
+    moments = [chance.uniform(0.0, 6 * BATCH) for _ in range(kills)]
     with ThreadPoolExecutor(at_once) as pool:
         return list(pool.map(lambda each: kill_one(f"kill-{each[0]}-of", folder, each[1]), enumerate(moments)))
 

@@ -17,6 +17,7 @@ from faults import (
     plain,
     processes,
     ranks,
+    recordings,
     security,
     system,
 )
@@ -33,6 +34,7 @@ _IN_THE_JOB: Final[dict[str, tuple[Case, ...]]] = {
 _OUTSIDE: Final[dict[str, tuple[Case, ...]]] = {
     "The driver of the GPUs": (*driver.CASES, *devices.CASES),
     "The operating system": (*system.CASES, *processes.CASES, *clocks.CASES),
+    "The file that a run is recorded in": recordings.CASES,
     "The backend": backend.CASES,
     "Other users of the machine, and secrets": security.CASES,
 }

@@ -107,6 +107,8 @@ class Recorder:
 
     def on_look(self, sample: Sample, snapshot: Snapshot | None) -> None:
         """Record a look at the machine. Called on the sampler's thread."""
+        if self._closing:
+            return
         row = self._choice.of(self._packed.of(sample)) if self._choice is not None else None
         jobs: tuple[JobLook, ...] = ()
         if snapshot is not None:
