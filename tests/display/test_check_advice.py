@@ -243,7 +243,8 @@ def test_memory_is_written_as_each_takes_it(memory: int, texts: tuple[str, str, 
 def test_in_words() -> None:
     """In one line."""
     assert in_words(FULL) == "10 CPUs, 12.00 GiB of memory, 3 h 30 min, 2 GPUs with 18.00 GiB"
-    assert in_words(Advice("x", cpus=1, gpus=0)) == "1 CPU"
+    assert in_words(Advice("x", cpus=1, gpus=0)) == "1 CPU, no GPU"
+    assert in_words(Advice("x", cpus=1)) == "1 CPU"
 
 
 @given(st.lists(NAMES, min_size=1, max_size=3))

@@ -234,6 +234,14 @@ def test_a_run_without_gpus_has_no_word_of_them() -> None:
     assert "  CPU time   3 min" in text
 
 
+def test_gpus_that_were_asked_for_and_not_used_are_told() -> None:
+    """A machine's GPUs that nobody asked for are not."""
+    idle = cpu_job()
+    idle = replace(idle, summary=replace(idle.summary, figures={**idle.summary.figures, "gpus": Stat(0.0, 0.0, 0.0)}))
+    assert "GPU" not in "\n".join(told(idle))
+    assert section(told(replace(idle, request=Request(gpus=1))), "GPUs")[2].split() == ["1", "prepare", "0"]
+
+
 def test_a_run_with_nothing_in_it_is_told() -> None:
     """In a sentence, not as an empty table."""
     lines = told()

@@ -155,7 +155,7 @@ def _jobs(material: Material, width: int | None) -> list[str]:
 
 
 def _gpus(jobs: Sequence[Job], width: int | None) -> list[str]:
-    seen = [job for job in jobs if job.summary.energy is not None or any("gpu" in name for name in job.summary.figures)]
+    seen = [job for job in jobs if _has_gpus(job)]
     if not seen:
         return []
     rows = []
@@ -169,6 +169,12 @@ def _gpus(jobs: Sequence[Job], width: int | None) -> list[str]:
             )
         )  # fmt: skip
     return ["GPUs", *table(GPUS, rows, width, indent=_INDENT)]
+
+
+def _has_gpus(job: Job) -> bool:
+    """Whether there is anything to say of its GPUs: it has used one, or asked for one and used none."""
+    peaks = [stat.peak for name, stat in job.summary.figures.items() if name.startswith("gpu")]
+    return job.summary.energy is not None or any(peaks) or bool(peaks and job.request.gpus)
 
 
 def _spans(material: Material, width: int | None, *, all_spans: bool) -> list[str]:

@@ -99,6 +99,7 @@ def in_words(each: Advice) -> str:
         counted(each.cpus, "CPU") if each.cpus else "",
         f"{size(each.memory)} of memory" if each.memory else "",
         duration(each.runtime) if each.runtime else "",
+        "no GPU" if each.gpus == 0 else "",
         counted(each.gpus, "GPU") + (f" with {size(each.gpu_memory)}" if each.gpu_memory else "") if each.gpus else "",
     ]
     return ", ".join(part for part in parts if part)
