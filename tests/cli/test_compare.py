@@ -49,7 +49,7 @@ def test_it_fails_where_it_is_asked_to(folder: Path, capfd: pytest.CaptureFixtur
     """And says why."""
     runs = (str(folder / "a.run.db"), str(folder / "b.run.db"))
     code, _, errors = typed(capfd, *runs, "--fail-on-worse", "10")
-    assert (code, errors) == (1, "error: worse by more than 10 %: new alert: gpu_hot on GPU 1, 1 time\n")
+    assert (code, errors) == (1, "error: worse by more than 10%: new alert: gpu_hot on GPU 1, 1 time\n")
     assert typed(capfd, *reversed(runs), "--fail-on-worse", "10%")[::2] == (0, "")
 
 

@@ -14,7 +14,7 @@ from otel_hwmetrics.cli.runs import add_directory, folder_of
 _EPILOG: Final = """for example:
   otel-hwmetrics compare before after                     runs by their names, or the beginnings of their ids
   otel-hwmetrics compare old.run.db new.run.db --json     for programs
-  otel-hwmetrics compare main latest --fail-on-worse 10   exit code 1 where anything got more than 10 % worse
+  otel-hwmetrics compare main latest --fail-on-worse 10   exit code 1 where anything got more than 10% worse
 
 A difference is told where it is more than the runs themselves vary, by the spread of their epochs and of parts of their time.
 """
@@ -25,7 +25,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser(
         "compare",
         help="show two recorded runs side by side, and say what got worse",
-        description="Show two recorded runs side by side, and say in words what got worse and what got better from A to B.",
+        description="Show two recorded runs side by side, and say in words what got worse and what got\nbetter from A to B.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -84,5 +84,5 @@ def call(given: argparse.Namespace) -> int:
             print(plain(line))
     failing = [] if given.fail_on_worse is None else comparison.beyond(given.fail_on_worse)
     for each in failing:
-        print(f"error: worse by more than {given.fail_on_worse:g} %: {plain(each.text)}", file=sys.stderr)
+        print(f"error: worse by more than {given.fail_on_worse:g}%: {plain(each.text)}", file=sys.stderr)
     return 1 if failing else 0

@@ -46,7 +46,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser(
         "export",
         help="write a recorded run for other programs, or send it to a backend",
-        description="Write a recorded run as CSV, JSON lines or Parquet, or replay it to a backend over OTLP as if it had been "
+        description="Write a recorded run as CSV, JSON lines or Parquet, or replay it to a backend over OTLP\nas if it had been "
         "exported while it ran.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -52,6 +52,7 @@ class Measured:
         figures: By key: a key of `otel_hwmetrics.display.compare.rows.ROWS`.
         spans: How long training spans took, by name.
         steps: Steps of training; None where they were not counted.
+        unseen: How many more there may have been after the last look.
         alerts: Those that began to fire.
         jobs: By name; of several of one name the last.
         machine: What it ran on and with, in words by what that is.
@@ -65,6 +66,7 @@ class Measured:
     figures: Mapping[str, Figure] = field(default_factory=dict)
     spans: Mapping[str, Figure] = field(default_factory=dict)
     steps: float | None = None
+    unseen: float = 0.0
     alerts: Sequence[RecordedAlert] = ()
     jobs: Mapping[str, Job] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=dict)
@@ -77,7 +79,7 @@ def measured(run: Run) -> Measured:
         otel_hwmetrics.recording.RecordingError: It cannot be read.
     """
     jobs = run.jobs()
-    runtime = max(0, (run.ended_ns or run.heard_ns) - run.started_ns) / 1e9
+    runtime = _runtime(run, jobs)
     figures = {"runtime": Figure(runtime)} if runtime else {}
     figures |= _of_jobs(run, jobs, runtime)
     course = _Course(run.recordings)
@@ -93,10 +95,18 @@ def measured(run: Run) -> Measured:
         figures,
         _spans(run.recordings),
         course.steps,
+        2 * max(about.interval for about in run.abouts) * (course.steps or 0.0) / runtime if runtime else 0.0,
         [alert for alert in run.alerts() if alert.state == "firing"],
         {job.name: job for job in jobs},
         _machine(run, jobs),
     )
+
+
+def _runtime(run: Run, jobs: Sequence[Job]) -> float:
+    """Seconds from when the first job began to when the last ended, or was last heard of."""
+    began = [job.started_ns for job in jobs if job.started_ns is not None] or [run.started_ns]
+    ended = [end for job in jobs if (end := job.ended_ns or job.heard_ns) is not None] or [run.ended_ns or run.heard_ns]
+    return max(0, max(ended) - min(began)) / 1e9
 
 
 def _of_jobs(run: Run, jobs: Sequence[Job], runtime: float) -> Iterator[tuple[str, Figure]]:
@@ -108,10 +118,9 @@ def _of_jobs(run: Run, jobs: Sequence[Job], runtime: float) -> Iterator[tuple[st
         if not known:
             continue
         whole = math.fsum(mean * weight for (_, mean), weight in zip(known, weights, strict=True))
-        value = whole / (runtime or 1.0) if key == "cpu" else whole / math.fsum(weights)
-        pieces = (
-            _pieces_of_samples([samples[job.id] for job, _ in known], name) if len(known) == 1 or key != "cpu" else ()
-        )
+        several = key == "cpu" and len(known) > 1
+        value = whole / (runtime or 1.0) if several else whole / math.fsum(weights)
+        pieces = _pieces_of_samples([samples[job.id] for job, _ in known], name) if not several else ()
         yield key, Figure(value, pieces)
     peaks = (
         ("memory.peak", "memory"),
@@ -120,6 +129,8 @@ def _of_jobs(run: Run, jobs: Sequence[Job], runtime: float) -> Iterator[tuple[st
     )
     for key, name in peaks:
         highest = [job.summary.figures[name].peak for job in jobs if name in job.summary.figures]
+        if name == "memory":  # the kernel has seen what was between two looks
+            highest += [job.summary.max_rss for job in jobs if job.summary.max_rss is not None]
         if highest:
             yield key, Figure(max(highest))
     for key, total in (

@@ -89,7 +89,9 @@ class Comparison:
 
     def beyond(self, percent: float) -> list[Finding]:
         """What got worse by more than so many percent, or has no measure and is bad enough."""
-        return [each for each in self.worse if (each.counts if each.by is None else 100 * each.by > percent)]
+        return [
+            each for each in self.worse if (each.counts if each.by is None else rounded(100 * each.by, 1) > percent)
+        ]
 
 
 def compared(a: Measured, b: Measured) -> Comparison:
@@ -116,7 +118,7 @@ def _notes(a: Measured, b: Measured) -> Iterator[str]:
     if unfinished:
         yield f"{' and '.join(unfinished)} did not come to a good end: {rest}"
     elif a.steps is not None and b.steps is not None:
-        if abs(a.steps - b.steps) > _SAME_WORK * max(a.steps, b.steps):
+        if abs(a.steps - b.steps) > max(_SAME_WORK * max(a.steps, b.steps), a.unseen, b.unseen):
             yield f"A made {number(a.steps, 0)} steps, B {number(b.steps, 0)}: {rest}"
     elif None not in epochs and epochs[0] != epochs[1]:
         yield f"A made {counted(epochs[0] or 0, 'epoch')}, B {epochs[1]}: {rest}"
@@ -169,7 +171,7 @@ def _to_tell(figures: Sequence[Compared], verdict: str) -> list[Compared]:
 def _finding(each: Compared) -> Finding:
     change = each.change or 0.0
     values = " -> ".join(value_of(figure, each.row.unit) for figure in (each.a, each.b))
-    percent = f"{number(rounded(100 * abs(change), 1), 1)} %"
+    percent = f"{number(rounded(100 * abs(change), 1), 1)}%"
     text = (each.row.more if change > 0 else each.row.less).format(by=percent, values=values)
     return Finding(each.key, text, abs(change))
 

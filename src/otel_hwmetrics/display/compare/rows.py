@@ -78,7 +78,7 @@ ROWS: Final[Mapping[str, Row]] = MappingProxyType(
         "cpu": Row("CPUs busy", "{cpu}"),
         "cpu.seconds": Row(
             "CPU time", "s", LOWER, unsure=0.10, whole=True,
-            more="It takes {by} more CPU time ({values})", less="It takes {by} less CPU time ({values})",
+            more="The run takes {by} more CPU time ({values})", less="The run takes {by} less CPU time ({values})",
         ),
         "memory.peak": Row(
             "Memory, peak", "By", LOWER, unsure=0.05,

@@ -17,7 +17,7 @@ from otel_hwmetrics.display.export.choice import Choice
 from otel_hwmetrics.display.export.columns import Column, columns_of, columns_of_job
 from otel_hwmetrics.model import Kind
 from otel_hwmetrics.recording import Recording, Run
-from otel_hwmetrics.recording.nouns import PARENT, Job, Minute
+from otel_hwmetrics.recording.nouns import FIGURES, PARENT, Job, Minute
 
 MINUTE: Final = 60_000_000_000
 _AT_ONCE: Final = 10 * MINUTE  # of what is read of a job at once
@@ -78,7 +78,12 @@ def parts_of(run: Run, choice: Choice) -> list[Part]:
 
 
 def _wanted(number: int, job: Job, choice: Choice) -> tuple[Column | None, ...]:
-    return tuple(column if choice.takes(column.metric) else None for column in columns_of_job(number, job))
+    """The columns of a job, in the order of its figures; None for one that is not wanted, or was never known."""
+    known = job.summary.figures
+    return tuple(
+        column if name in known and choice.takes(column.metric) else None
+        for name, column in zip(FIGURES, columns_of_job(number, job), strict=True)
+    )
 
 
 def _rolled_until(recording: Recording) -> int | None:
