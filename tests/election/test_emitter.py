@@ -91,6 +91,17 @@ def test_of_two_one_tells_of_what_they_share_and_each_of_its_own(rank: Make) -> 
     assert shown(second) == EVERYTHING
 
 
+def test_a_recording_has_what_is_exported_and_where_nothing_is_all_that_is_seen(rank: Make) -> None:
+    """So that the files of all ranks together have everything once; the same tuple where it is all, look for look."""
+    first, second = rank(0), rank(1)
+    silent, alone = rank(emit="never"), rank(None, job="")
+    assert first.recorded(COUNTERS, 1.0) == COUNTERS
+    assert second.recorded(COUNTERS, 1.0) == (OWN_SERIES, TREE_SERIES)
+    for everything in (silent, alone):
+        assert everything.recorded(COUNTERS, 1.0) is COUNTERS
+    assert rank(emit="process").recorded(COUNTERS, 1.0) == (OWN_SERIES, TREE_SERIES)
+
+
 def test_a_successor_tells_of_no_look_from_before_it_had_the_office(rank: Make) -> None:
     """An export that is under way meanwhile is of the look before: what the last holder told of is later than that."""
     first, second = rank(0), rank(1)
