@@ -15,7 +15,7 @@ from launched import recorded, run
 from looks import Told, gpu_attributes, sensor_attributes, snapshot
 from otel_hwmetrics.catalog import gpu
 from otel_hwmetrics.jobs.children import Child, Ending
-from otel_hwmetrics.jobs.gpus import GpuLists, gpus_of
+from otel_hwmetrics.jobs.gpus import Claim, GpuLists, gpus_of
 from otel_hwmetrics.jobs.watch import Watch
 from otel_hwmetrics.model import Snapshot
 from otel_hwmetrics.recording.nouns import DONE, WAITING, Job, Totals
@@ -31,6 +31,8 @@ class Lists(GpuLists):
     def __init__(self, *, can_tell: bool = True) -> None:
         super().__init__()
         self.can_tell = can_tell
+        self.at: float | None = None
+        self._clock = lambda: time.monotonic() if self.at is None else self.at
 
 
 def machine(at: float = 10.0) -> Snapshot:
@@ -52,14 +54,21 @@ def machine(at: float = 10.0) -> Snapshot:
 def test_a_job_has_the_gpus_that_its_processes_have_memory_on() -> None:
     """With that much of it; all that is used where the driver does not tell how much; none where it has none."""
     lists = Lists()
-    assert gpus_of(lists, machine(), {1}, None, alone=False) is None  # nobody has asked the driver yet
+    assert gpus_of(lists, machine(), Claim({1}, 1.0, None, False)) is None  # nobody has asked the driver yet
+    lists.at = 0.5
+    lists.heard("GPU-1", {})
+    assert gpus_of(lists, machine(), Claim({1}, 1.0)) is None  # that was before the job
+    lists.at = 1.5
     lists.heard("GPU-0", {1: 3 * GIB, 2: GIB, 3: 5 * GIB})
     lists.heard("GPU-1", {2: None})
-    assert gpus_of(lists, machine(), {1, 2}, None, alone=False) == ({"GPU-0": 4.0 * GIB, "GPU-1": 11.0 * GIB}, True)
-    assert gpus_of(lists, machine(), {3}, None, alone=False) == ({"GPU-0": 5.0 * GIB}, True)
-    assert gpus_of(lists, machine(), {4}, None, alone=True) == ({}, True)
+    assert gpus_of(lists, machine(), Claim({1, 2}, 1.0, None, False)) == (
+        {"GPU-0": 4.0 * GIB, "GPU-1": 11.0 * GIB},
+        True,
+    )
+    assert gpus_of(lists, machine(), Claim({3}, 1.0, None, False)) == ({"GPU-0": 5.0 * GIB}, True)
+    assert gpus_of(lists, machine(), Claim({4}, 1.0, None, True)) == ({}, True)
     lists.heard("GPU-0", {})
-    assert gpus_of(lists, machine(), {3}, None, alone=False) == ({}, True)
+    assert gpus_of(lists, machine(), Claim({3}, 1.0, None, False)) == ({}, True)
 
 
 def test_of_a_divided_gpu_the_parts_count() -> None:
@@ -69,7 +78,7 @@ def test_of_a_divided_gpu_the_parts_count() -> None:
     lists = Lists()
     lists.heard("GPU-0", {1: 4})
     lists.heard("MIG-1", {1: 4})
-    assert gpus_of(lists, told, {1}, None, alone=True) == ({"MIG-1": 4.0}, True)
+    assert gpus_of(lists, told, Claim({1}, 1.0, None, True)) == ({"MIG-1": 4.0}, True)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +100,7 @@ def test_where_the_driver_does_not_tell_it_is_those_that_it_may_use(
     """By its own CUDA_VISIBLE_DEVICES; of one job alone all; of several it is not known."""
     lists = Lists(can_tell=False)
     lists.heard("GPU-0", {1: GIB})
-    found = gpus_of(lists, machine(), {1}, visible, alone=alone)
+    found = gpus_of(lists, machine(), Claim({1}, 1.0, visible, alone))
     assert (None if found is None else sorted(found[0])) == expected
     assert found is None or not found[1]
 
@@ -116,8 +125,8 @@ def watched(lists: GpuLists, children: Collection[Child]) -> Watch:
 def test_what_a_job_s_gpus_did_is_in_its_looks(sleeper: Child) -> None:
     """Figures of the GPU that it is on alone; energy, and time at rest, add up."""
     lists = Lists()
-    lists.heard("GPU-1", {sleeper.pid: 2 * GIB, 1: 3 * GIB})
     watch = watched(lists, [sleeper])
+    lists.heard("GPU-1", {sleeper.pid: 2 * GIB, 1: 3 * GIB})
     watch.looked(machine(10.0))
     (job, sample, totals), *_ = list(watch.looked(machine(11.0)))
     assert job.id == 1

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from otel_hwmetrics.catalog import gpu
 from otel_hwmetrics.model import Reading, Snapshot
+from otel_hwmetrics.sources.base import Clock
 from otel_hwmetrics.sources.gpu.nvidia.ours import Ours
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
@@ -20,27 +22,40 @@ class GpuLists(Ours):
     Told on the source's thread, asked on the sampler's.
     """
 
-    every = 5.0
+    every = 3.0
     """A list costs the driver milliseconds (`otel_hwmetrics.sources.gpu.nvidia.processes`)."""
 
-    def __init__(self, proc: str = "/proc", root: int | None = None) -> None:
-        super().__init__(proc, root)
-        self._memory: Mapping[str, Mapping[int, int | None]] = {}
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._memory: Mapping[str, tuple[float, Mapping[int, int | None]]] = {}
 
     def heard(self, gpu: str, memory: Mapping[int, int | None]) -> None:
         """See `Ours`."""
-        self._memory = {**self._memory, gpu: dict(memory)}  # another one each time: it may be being read
+        self._memory = {
+            **self._memory,
+            gpu: (self._clock(), dict(memory)),
+        }  # another one each time: it may be being read
 
-    def of(self, pids: Collection[int]) -> dict[str, int | None] | None:
+    @property
+    def tells(self) -> bool:
+        """Whether the driver tells whose processes they are: not to a container with numbers of its own, nor where it is AMD's."""
+        return self.can_tell and bool(self._memory)
+
+    def of(self, pids: Collection[int], since: float) -> dict[str, int | None] | None:
         """By GPU, the bytes that some processes have on it together; None of one where it does not tell how many.
 
-        None where it does not tell whose processes they are: in a container with numbers of its own, or before the first look.
+        None for all where a list is from before these processes: then nothing is known yet.
+
+        Args:
+            pids: By the host's numbers.
+            since: When the first of them began, in seconds of the monotonic clock.
         """
         lists = self._memory
-        if not lists or not self.can_tell:
+        if any(at < since for at, _ in lists.values()):
             return None
         found: dict[str, int | None] = {}
-        for uuid, memory in lists.items():
+        for uuid, (_, memory) in lists.items():
             sizes = [size for pid, size in memory.items() if pid in pids]
             if sizes:
                 known = [size for size in sizes if size is not None]
@@ -48,32 +63,40 @@ class GpuLists(Ours):
         return found
 
 
-def gpus_of(
-    lists: GpuLists, snapshot: Snapshot, pids: Collection[int], visible: str | None, *, alone: bool
-) -> tuple[dict[str, float], bool] | None:
-    """By GPU, the memory on it that is a job's; and whether the driver tells that. None where nothing is known.
+class Claim(NamedTuple):
+    """What tells which GPUs are a job's.
 
-    Args:
-        lists: Whose memory is where.
-        snapshot: The look.
-        pids: The job's processes, by the host's numbers.
-        visible: The job's own ``CUDA_VISIBLE_DEVICES``; None for none.
+    Attributes:
+        pids: Its processes, by the host's numbers.
+        since: When it began, in seconds of the monotonic clock.
+        visible: Its own ``CUDA_VISIBLE_DEVICES``; None for none.
         alone: Whether no other job runs: else it is not known whose a GPU is that the driver says nothing of.
     """
+
+    pids: Collection[int]
+    since: float
+    visible: str | None = None
+    alone: bool = True
+
+
+def gpus_of(lists: GpuLists, snapshot: Snapshot, claim: Claim) -> tuple[dict[str, float], bool] | None:
+    """By GPU, the memory on it that is a job's; and whether the driver tells that. None where nothing is known."""
     used = {str(reading.attributes[gpu.HW_ID]): reading for reading in snapshot.of(gpu.MEMORY_USAGE)}
-    told = lists.of(pids)
-    if told is not None:
-        # Of a GPU that is divided, the list of the whole has the processes of its parts, too.
-        divided = {str(used[each].attributes.get(gpu.HW_PARENT)) for each in told if each in used}
-        memory: dict[str, float] = {}
-        for each, ours in told.items():
-            size = ours if ours is not None else used[each].value if each in used else None
-            if each not in divided and size is not None:
-                memory[each] = float(size)
-        return memory, True
-    if not used or not (alone or visible is not None):
+    if not lists.tells:
+        if not used or not (claim.alone or claim.visible is not None):
+            return None
+        return {each: reading.value for each, reading in used.items() if _is_visible(reading, claim.visible)}, False
+    told = lists.of(claim.pids, claim.since)
+    if told is None:
         return None
-    return {each: reading.value for each, reading in used.items() if _is_visible(reading, visible)}, False
+    # Of a GPU that is divided, the list of the whole has the processes of its parts, too.
+    divided = {str(used[each].attributes.get(gpu.HW_PARENT)) for each in told if each in used}
+    memory: dict[str, float] = {}
+    for each, ours in told.items():
+        size = ours if ours is not None else used[each].value if each in used else None
+        if each not in divided and size is not None:
+            memory[each] = float(size)
+    return memory, True
 
 
 def _is_visible(reading: Reading, visible: str | None) -> bool:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.config import Config
 from otel_hwmetrics.folders import Folder
-from otel_hwmetrics.jobs.children import CannotRun, Child, has_ended, reap, spawn
+from otel_hwmetrics.jobs.children import NOT_EXECUTABLE, CannotRun, Child, has_ended, reap, spawn
 from otel_hwmetrics.jobs.command import Prepared, prepared, prepared_text
 from otel_hwmetrics.jobs.environment import environment
 from otel_hwmetrics.jobs.schedule import Schedule
@@ -135,12 +135,17 @@ class Launcher:
 
     def _begin(self, number: int, signals: Signals) -> None:
         job, made = self._jobs[number - 1], self._prepared[number - 1]
-        log, output = self._log(job)
+        log, output = "", None
         try:
+            log, output = self._log(number, job)
             child = spawn(made.argv, self._environ_of(job, made), mask=signals.before, output=output)
         except CannotRun as error:
             self._settings.say(f"{job.name}: {error}" if len(self._jobs) > 1 else str(error))
             self._over(number, error.code, log, begun=False)
+            return
+        except OSError as error:
+            self._settings.say(f"{job.name}: its output cannot be written, so it is not begun: {error}")
+            self._over(number, NOT_EXECUTABLE, log, begun=False)
             return
         finally:
             if output is not None:
@@ -159,21 +164,21 @@ class Launcher:
             return inherited
         return environment(inherited, settings.config, settings.run, settings.name, instrumented_by_us=made.by_us)
 
-    def _log(self, job: JobSpec) -> tuple[str, int | None]:
+    def _log(self, number: int, job: JobSpec) -> tuple[str, int | None]:
         """The file of a job's output, open; nothing where it is ours."""
         folder = self._settings.logs
         if folder is None:
             return "", None
-        plain = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in job.name)
-        name = f"{self._settings.run}-{plain[:64]}.log"
-        descriptor = folder.open_file(name)
-        os.ftruncate(descriptor, 0)
-        return folder / name, descriptor
+        plain = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in job.name)[:64]
+        name = f"{self._settings.run}-{plain}" + ("" if plain == job.name else f"-{number}")  # two may be alike by now
+        descriptor = folder.open_file(f"{name}.log")
+        os.lseek(descriptor, 0, os.SEEK_END)  # of a run that is gone on with, as in one batch job, it has more already
+        return folder / f"{name}.log", descriptor
 
     def _see_who_ended(self) -> None:
         ended = [number for number, (child, _) in self._running.items() if has_ended(child)]
         if ended and self._watching is not None:
-            self._watching.last_look()
+            self._watching.last_look(ended)
         for number in ended:
             child, log = self._running.pop(number)
             ending = reap(child)

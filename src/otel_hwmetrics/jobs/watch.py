@@ -6,14 +6,15 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
 from otel_hwmetrics import redaction
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.jobs.children import Child, Ending
-from otel_hwmetrics.jobs.gpus import GpuLists, gpus_of
+from otel_hwmetrics.jobs.gpus import Claim, GpuLists, gpus_of
 from otel_hwmetrics.model import Snapshot
 from otel_hwmetrics.recording.nouns import DONE, FAILED, RUNNING, SKIPPED, Job, JobSample, Totals
 from otel_hwmetrics.sinks.recorder_gpus import GpuUse
@@ -23,6 +24,10 @@ from otel_hwmetrics.sources.tree.forest import Forest, Tree
 
 SHORTEST: Final = 0.2
 """Seconds over which CPU time says how many CPUs were busy: the kernel counts it by the hundredth of a second."""
+YOUNG: Final = 1.0
+"""Seconds for which a job is looked at between two looks at the machine."""
+PATIENCE: Final = 1.0
+"""Seconds that the launcher's thread waits for a look that is under way."""
 PROC: Final = "/proc"
 
 _logger = redaction.logger()
@@ -63,13 +68,13 @@ class Watch:
 
     def begin(self, number: int, child: Child) -> None:
         """A job has begun."""
-        with self._lock:
+        with self._held() as free:
             seat = self._seats[number]
             seat.job = replace(seat.job, state=RUNNING, started_ns=child.started_ns)
             seat.began = time.monotonic()
             seat.counted = (0.0, seat.began)
             with guard("watching a job's processes"):
-                seat.tree = self._plant(child.pid)
+                seat.tree = self._plant(child.pid) if free else None
             self._news.append((seat.job, JobSample(child.started_ns), seat.totals))
 
     def _plant(self, pid: int) -> Tree | None:
@@ -85,24 +90,41 @@ class Watch:
             return None
 
     def look(self) -> None:
-        """Look at the jobs between two looks at the machine: they are young, and may end before the next."""
-        with self._lock:
-            self._news += self._look(time.time_ns(), None)
+        """Look at young jobs between two looks at the machine: they may end before the next."""
+        with self._held() as free, guard("looking at young jobs"):
+            now = time.monotonic()
+            if free:
+                self._news += self._look(
+                    time.time_ns(), None, [s for s in self._seats.values() if now - s.began < YOUNG]
+                )
 
     def looked(self, snapshot: Snapshot) -> Iterable[JobLook]:
         """See `JobWatch`."""
         with self._lock:
             news, self._news = self._news, []
-            return [*news, *self._look(snapshot.time_unix_nano, snapshot)]
+            return [*news, *self._look(snapshot.time_unix_nano, snapshot, [*self._seats.values()])]
 
-    def _look(self, at_ns: int, snapshot: Snapshot | None) -> list[JobLook]:
+    @contextmanager
+    def _held(self) -> Iterator[bool]:
+        """The lock, on the launcher's thread; whether it was to be had, and nobody else is at the processes.
+
+        A look that hangs does not keep the launcher from passing on signals and exit codes.
+        """
+        held = self._lock.acquire(timeout=PATIENCE)
+        try:
+            yield held
+        finally:
+            if held:
+                self._lock.release()
+
+    def _look(self, at_ns: int, snapshot: Snapshot | None, wanted: Sequence[_Seat]) -> list[JobLook]:
         seats = [seat for seat in self._seats.values() if seat.tree is not None]
         if self._forest is None or not seats:
             return []
         self._forest.look()
         if snapshot is not None:
             self._count_gpus(snapshot, seats)
-        looks = [self._look_at(seat, at_ns, snapshot) for seat in seats]
+        looks = [self._look_at(seat, at_ns, snapshot) for seat in seats if seat in wanted]
         return [look for look in looks if look is not None]
 
     def _look_at(self, seat: _Seat, at_ns: int, snapshot: Snapshot | None) -> JobLook | None:
@@ -139,23 +161,25 @@ class Watch:
     def _count_gpus(self, snapshot: Snapshot, seats: Sequence[_Seat]) -> None:
         for seat in seats:
             pids = seat.tree.members.keys() if seat.tree is not None else ()
-            found = gpus_of(self._lists, snapshot, pids, seat.visible, alone=len(seats) == 1)
+            claim = Claim(pids, seat.began, seat.visible, len(seats) == 1)
+            found = gpus_of(self._lists, snapshot, claim)
             memory, told = ({}, False) if found is None else found
             seat.gpus.look(snapshot, memory, told=told)
             seat.totals = seat.totals._replace(
                 energy=seat.gpus.energy, gpu_idle_seconds=seat.gpus.idle_seconds, gpu_seconds=seat.gpus.seconds
             )
 
-    def last_look(self) -> None:
+    def last_look(self, numbers: Iterable[int]) -> None:
         """Look at jobs that have ended, while the kernel still tells what they used."""
-        with self._lock, guard("looking at a job for the last time"):
-            self._news += self._look(time.time_ns(), None)
+        with self._held() as free, guard("looking at a job for the last time"):
+            if free:
+                self._news += self._look(time.time_ns(), None, [self._seats[number] for number in numbers])
 
     def end(self, number: int, ending: Ending) -> None:
         """A job has ended, and was waited for."""
-        with self._lock:
+        with self._held() as free:
             seat = self._seats[number]
-            if seat.tree is not None and self._forest is not None:
+            if free and seat.tree is not None and self._forest is not None:
                 with guard("watching a job's processes no longer"):
                     self._forest.uproot(seat.tree)
             seat.tree = None
@@ -172,7 +196,7 @@ class Watch:
 
     def skip(self, number: int, *, failed: bool = False, code: int | None = None) -> None:
         """A job will not begin: what it waits for has failed, or it cannot be started (``failed``)."""
-        with self._lock:
+        with self._held():
             seat = self._seats[number]
             now = time.time_ns()
             seat.job = replace(seat.job, state=FAILED if failed else SKIPPED, exit_code=code)
@@ -180,15 +204,15 @@ class Watch:
 
     def ended(self, time_unix_nano: int, exit_code: int | None) -> Iterable[JobLook]:  # noqa: ARG002 - of `JobWatch`
         """See `JobWatch`: what was not told yet. How jobs end is told when they do."""
-        with self._lock:
+        with self._held():
             news, self._news = self._news, []
             return news
 
     def close(self) -> None:
         """Let go of the kernel's files."""
-        with self._lock:
+        with self._held() as free:
             forest, self._forest = self._forest, None
             for seat in self._seats.values():
                 seat.tree = None
-            if forest is not None:
+            if free and forest is not None:
                 forest.close()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from otel_hwmetrics import redaction
@@ -81,10 +81,10 @@ class Watching:
         with guard("looking at young jobs"):
             self._watch.look()
 
-    def last_look(self) -> None:
+    def last_look(self, numbers: Iterable[int]) -> None:
         """Look at jobs that have ended, before they are let go of."""
         with guard("looking at jobs that have ended"):
-            self._watch.last_look()
+            self._watch.last_look(numbers)
 
     def end(self, number: int, ending: Ending) -> None:
         """A job has ended."""
