@@ -232,7 +232,7 @@ def measure(seconds: float, long: int) -> dict[str, Any]:
         }
         if long:
             path = os.path.join(folder, "long.db")
-            bound = 2**28  # a day does not fit
+            bound = 2**28  # ten days do not fit
             _, largest = days(replay, path, long * DAY, batch=60, size=bound)
             result["long"] = {
                 "days": long,
