@@ -194,6 +194,22 @@ def test_all_points_are_in_the_page(small: None) -> None:
     assert [trace["visible"] for trace in lines] == [True, "legendonly", True, True]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "unit", "last"), [(90, "seconds", 90.0), (600, "minutes", 10.0), (36_000, "hours", 10.0)]
+)
+def test_what_has_passed_is_an_axis_of_numbers(small: None, seconds: int, unit: str, last: float) -> None:
+    """In the unit that fits, of both kinds of drawing."""
+    line = Line("x", SECOND * np.array([0, seconds]), np.ones(2), "#3b82f6")
+    picture = Timeline(Heading("x"), (Panel("CPU", "%", (line,)),), 0, seconds * SECOND, elapsed=True)
+    told = json.loads(Elements(interactive.draw(picture, "name")).scripts[0])
+    x = np.frombuffer(base64.b64decode(told["data"][0]["x"]["bdata"]), np.float64)
+    assert x.tolist() == [0.0, last]
+    axis = told["layout"]["xaxis"]
+    assert axis["range"] == [pytest.approx(-0.01 * last), pytest.approx(1.01 * last)]
+    assert axis["title"]["text"] == f"{unit} since each job began"
+    assert still._at(line.times, picture).tolist() == [0.0, last]
+
+
 @pytest.mark.parametrize("form", ["png", "svg"])
 @pytest.mark.parametrize("text", ["$\\frac <a href='x'>", "_underscore\n模型 🚀\x00", "", "x" * 5000], ids=range(4))
 def test_stills_are_whole_whatever_was_recorded(form: str, text: str) -> None:

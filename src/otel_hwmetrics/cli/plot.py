@@ -28,7 +28,7 @@ _EPILOG: Final = """for example:
   otel-hwmetrics plot                                    the latest run, into plots/
   otel-hwmetrics plot train -o figures --job-ids 1,3     two of its jobs
   otel-hwmetrics plot A B --prefix both                  two runs, their jobs side by side
-  otel-hwmetrics plot --start +10m --end +20m --format png
+  otel-hwmetrics plot --start +10m --end=-5m --format png
 """
 
 
@@ -65,7 +65,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help=f"of a png or svg; of html how finely long runs are drawn; {WIDTH} if not given",
     )
     parser.add_argument(
-        "--start", metavar="T", help="2026-03-01T14:05:09+01:00, or +10m after the beginning, -1h before the end"
+        "--start",
+        metavar="T",
+        help="2026-03-01T14:05:09+01:00, or +10m after the beginning; --start=-1h is before the end",
     )
     parser.add_argument("--end", metavar="T", help="likewise")
     parser.set_defaults(call=call)
@@ -97,6 +99,9 @@ def plot(given: argparse.Namespace, output: TextIO, errors: TextIO) -> int:
             return _drawn(given, runs, output, errors)
     except (RecordingError, ValueError) as error:
         print(f"error: {error}", file=errors)
+    except OSError as error:
+        print(f"error: cannot write: {error}", file=errors)
+        return 1
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:

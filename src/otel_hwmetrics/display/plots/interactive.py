@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any, Final
 
 import plotly.graph_objects as go
@@ -87,15 +89,14 @@ def _common() -> dict[str, Any]:
 
 
 def _timeline(picture: Timeline) -> Any:
-    zone = zone_at(picture.start_ns)
-    offset = 0.0 if picture.elapsed else (zone.utcoffset(None)).total_seconds() * 1e3
+    clock = _clock(picture)
     heights = [_LANE * each.count for each in picture.lanes] + [_PANEL * each.height for each in picture.panels]
     inside = sum(heights) + _BETWEEN * (len(heights) - 1)
     layout: dict[str, Any] = _common() | {
         "height": round(inside + _MARGIN["t"] + _MARGIN["b"]),
         "hovermode": "x unified",
         "hoversubplots": "axis" if sum(len(each.lines) for each in picture.panels) <= _FEW else "overlaying",
-        "shapes": list(_shapes(picture, offset)),
+        "shapes": list(_shapes(picture, clock)),
         "barmode": "overlay",
         "annotations": [],
     }
@@ -111,21 +112,59 @@ def _timeline(picture: Timeline) -> Any:
         )
         layout["annotations"].append(_title(part, domain[1]))
         if isinstance(part, Lanes):
-            traces += [each for strip in part.strips for each in _strip(strip, part, axis, offset)]
+            traces += [each for strip in part.strips for each in _strip(strip, part, axis, clock)]
         else:
-            traces += [_line(line, part, axis, offset, groups) for line in part.lines]
+            traces += [_line(line, part, axis, clock, groups) for line in part.lines]
         top -= height + _BETWEEN
-    layout["xaxis"] = _time_axis(picture, offset, f"y{len(heights)}" if len(heights) > 1 else "y")
+    layout["xaxis"] = _time_axis(picture, clock, f"y{len(heights)}" if len(heights) > 1 else "y")
     return go.Figure(traces, layout)
 
 
-def _time_axis(picture: Timeline, offset: float, anchor: str) -> dict[str, Any]:
-    zone = zone_at(picture.start_ns)
-    ends = [picture.start_ns / 1e6 + offset, picture.end_ns / 1e6 + offset]
-    room = (ends[1] - ends[0]) * 0.01
+@dataclass(frozen=True)
+class _Clock:
+    """Where moments are on the axis of time.
+
+    plotly takes a number on an axis of dates for a moment in the browser's own zone (``cleanDate`` and ``dateTime2ms`` in its
+    src/lib/dates.js), and a text for what it says. So single moments are texts here; the many of a line are numbers, of which the
+    page makes texts itself, since they are half as long.
+
+    Attributes:
+        offset: Milliseconds by which the zone differs from UTC.
+        unit: Of an axis of lengths of time; empty for the time of day.
+        length: Milliseconds of it.
+    """
+
+    offset: float = 0.0
+    unit: str = ""
+    length: float = 1.0
+
+    def data(self, at_ns: Any) -> Any:
+        """Of the many moments of a line."""
+        return (at_ns / 1e6 + self.offset) / self.length
+
+    def place(self, at_ns: float) -> str | float:
+        """Of one."""
+        if self.unit:
+            return float(self.data(at_ns))
+        moment = datetime.fromtimestamp(self.data(at_ns) / 1e3, timezone.utc)
+        return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def _clock(picture: Timeline) -> _Clock:
+    if not picture.elapsed:
+        offset = zone_at(picture.start_ns).utcoffset(None)
+        return _Clock(offset.total_seconds() * 1e3)
+    seconds = (picture.end_ns - picture.start_ns) / 1e9
+    units = (("hours", 3600.0), ("minutes", 60.0))
+    found = ((unit, 1e3 * length) for unit, length in units if seconds > 2 * length)
+    return _Clock(0.0, *next(found, ("seconds", 1e3)))
+
+
+def _time_axis(picture: Timeline, clock: _Clock, anchor: str) -> dict[str, Any]:
+    room = (picture.end_ns - picture.start_ns) * 0.01
     common: dict[str, Any] = {
         "anchor": anchor,
-        "range": [ends[0] - room, ends[1] + room],
+        "range": [clock.place(picture.start_ns - room), clock.place(picture.end_ns + room)],
         "showspikes": True,
         "spikemode": "across",
         "spikesnap": "cursor",
@@ -135,16 +174,11 @@ def _time_axis(picture: Timeline, offset: float, anchor: str) -> dict[str, Any]:
         "zeroline": False,
         "showline": False,
     }
-    if picture.elapsed:
-        unit, length = _elapsed(picture)
-        return common | {
-            "range": [each / length for each in common["range"]],
-            "title": {"text": f"{unit} since each job began"},
-            "hoverformat": ".2f",
-        }
+    if clock.unit:
+        return common | {"title": {"text": f"{clock.unit} since each job began"}, "hoverformat": ".2f"}
     return common | {
         "type": "date",
-        "title": {"text": f"time, {zone}"},
+        "title": {"text": f"time, {zone_at(picture.start_ns)}"},
         "hoverformat": "%Y-%m-%d %H:%M:%S",
         "tickformatstops": [
             {"dtickrange": [None, 1000], "value": "%H:%M:%S.%L"},
@@ -153,15 +187,6 @@ def _time_axis(picture: Timeline, offset: float, anchor: str) -> dict[str, Any]:
             {"dtickrange": [86_400_000, None], "value": "%Y-%m-%d"},
         ],
     }
-
-
-def _elapsed(picture: Timeline) -> tuple[str, float]:
-    """The unit of an axis of lengths of time, and milliseconds of it."""
-    seconds = (picture.end_ns - picture.start_ns) / 1e9
-    return next(
-        ((unit, 1e3 * length) for unit, length in (("hours", 3600.0), ("minutes", 60.0)) if seconds > 2 * length),
-        ("seconds", 1e3),
-    )
 
 
 def _axis(panel: Panel, domain: list[float]) -> dict[str, Any]:
@@ -200,30 +225,30 @@ def _title(part: Lanes | Panel, top: float) -> dict[str, Any]:
     }
 
 
-def _shapes(picture: Timeline, offset: float) -> Iterator[dict[str, Any]]:
+def _shapes(picture: Timeline, clock: _Clock) -> Iterator[dict[str, Any]]:
     """What goes through all panels."""
     for band in picture.bands:
         yield {
             "type": "rect", "layer": "below", "yref": "paper", "y0": 0, "y1": 1, "line": {"width": 0},
-            "x0": band.start_ns / 1e6 + offset, "x1": band.end_ns / 1e6 + offset,
+            "x0": clock.place(band.start_ns), "x1": clock.place(band.end_ns),
             "fillcolor": band.colour, "opacity": band.strength,
         }  # fmt: skip
     for mark in picture.marks:
-        at = mark.at_ns / 1e6 + offset
+        at = clock.place(mark.at_ns)
         yield {
             "type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": at, "x1": at, "opacity": 0.8,
             "line": {"color": mark.colour, "width": 1, "dash": "dot"},
         }  # fmt: skip
 
 
-def _line(line: Line, panel: Panel, axis: str, offset: float, groups: set[str]) -> _Trace:
+def _line(line: Line, panel: Panel, axis: str, clock: _Clock, groups: set[str]) -> _Trace:
     unit = panel.unit if panel.unit in {"%", ""} else f" {panel.unit}"
     what = f"{line.name} {panel.title.removeprefix('GPU ').lower()}" if line.group else line.name
     lonely = line.lonely
     trace: _Trace = {
         "type": "scatter",
         "mode": "lines+markers" if lonely.any() else "lines",
-        "x": line.times / 1e6 + offset,
+        "x": clock.data(line.times),
         "y": line.values,
         "yaxis": axis,
         "name": safe(line.group or line.name),
@@ -242,15 +267,15 @@ def _line(line: Line, panel: Panel, axis: str, offset: float, groups: set[str]) 
     return trace
 
 
-def _strip(strip: Strip, lanes: Lanes, axis: str, offset: float) -> Iterator[_Trace]:
+def _strip(strip: Strip, lanes: Lanes, axis: str, clock: _Clock) -> Iterator[_Trace]:
     """Bars, and marks where they begin."""
-    begins = [each.start_ns / 1e6 + offset for each in strip.stretches]
+    begins = [clock.place(each.start_ns) for each in strip.stretches]
     name = f"{lanes.title.removesuffix('s').lower()}: {strip.name}" if strip.marked else strip.name
     yield {
         "type": "bar",
         "orientation": "h",
         "base": begins,
-        "x": [(each.end_ns - each.start_ns) / 1e6 for each in strip.stretches],
+        "x": [(each.end_ns - each.start_ns) / 1e6 / clock.length for each in strip.stretches],
         "y": [each.lane for each in strip.stretches],
         "width": 0.82,
         "yaxis": axis,

@@ -28,6 +28,14 @@ const place = document.getElementById("plot");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const coloured = () => picture.colours[dark.matches ? "dark" : "light"];
 const layout = picture.layout;
+// plotly takes a number on an axis of dates for a moment in the browser's zone, and a text for what it says.
+const said = (ms) => new Date(ms).toISOString().slice(0, -1).replace("T", " ");
+for (const trace of layout.xaxis.type === "date" ? picture.data : []) {
+  if (trace.x.bdata) {
+    const bytes = Uint8Array.from(atob(trace.x.bdata), (each) => each.charCodeAt(0));
+    trace.x = Array.from(new Float64Array(bytes.buffer), said);
+  }
+}
 for (const [path, value] of Object.entries(coloured())) {
   const keys = path.split("."), last = keys.pop();
   keys.reduce((part, key) => (part[key] ??= {}), layout)[last] = value;
