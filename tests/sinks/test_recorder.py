@@ -24,7 +24,7 @@ from otel_hwmetrics.alerts.rule import Severity, State
 from otel_hwmetrics.catalog import METRICS, gpu, gpu_activity, own, process, tree
 from otel_hwmetrics.folders import Folder
 from otel_hwmetrics.model import Series, Snapshot, Window
-from otel_hwmetrics.recording import Run, open_run
+from otel_hwmetrics.recording import Run, open_run, schema
 from otel_hwmetrics.recording.nouns import About, Job, JobSample, Totals
 from otel_hwmetrics.sinks import recorder as module
 from otel_hwmetrics.sinks.base import dropped
@@ -293,6 +293,36 @@ def test_where_no_file_can_be_made_it_is_tried_again(
     recording.file.finish()
 
 
+def test_a_file_that_cannot_be_begun_leaves_nothing_behind(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk each try would leave an empty file."""
+
+    def refuse(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "prepare", refuse)
+        for _ in range(3):
+            recording.look()
+            assert not recording.paused()
+            assert list(recording.folder.iterdir()) == []
+    assert recording.paused()
+    assert recording.values() == [1.0, 2.0, 3.0]
+
+
+def test_at_the_end_it_is_tried_once_more(recording: Recording) -> None:
+    """Though it was refused a moment before, and would be tried again in a minute."""
+    recording.look()
+    recording.recorder.write()
+    work_again = FAILURES["full"][0](recording)
+    recording.look({GPUS[0]: 2.0, Series(gpu.TEMPERATURE, {"x": "y" * 9999}): 1.0})
+    assert not recording.recorder.write()
+    work_again()
+    recording.recorder._finish()
+    assert recording.values() == [1.0, 2.0]
+
+
 def test_a_damaged_file_is_left_and_another_begun(recording: Recording, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing more is written into it, for somebody may be able to save some of it."""
     recording.look()
@@ -489,6 +519,7 @@ def test_attributes_are_written_as_json_has_them() -> None:
         (None, None),
         (ValueError("x"), 1),
         (KeyboardInterrupt(), -signal.SIGINT),
+        (GeneratorExit(), None),
         (SystemExit(), 0),
         (SystemExit(3), 3),
         (SystemExit("no"), 1),

@@ -170,6 +170,39 @@ def test_children_that_are_forked_leave_the_recording_to_their_parent(tmp_path: 
         assert len(times) == len(set(times)) == job.summary.looks
 
 
+def test_processes_of_multiprocessing_close_their_recordings(tmp_path: Path) -> None:
+    """They end in a way of their own, by `os._exit` where they were forked; an exception is told of as any other."""
+    code = """
+    import multiprocessing
+
+    def work(how, fails):
+        instrument(record_run=how)
+        looks(2)
+        if fails:
+            raise ValueError("of the worker's own")
+
+    if __name__ == "__main__":
+        workers = [
+            multiprocessing.get_context(how).Process(target=work, args=(f"{how}-{fails}", fails))
+            for how in ("fork", "spawn") for fails in (False, True)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        print([worker.exitcode for worker in workers])
+    """
+    status, out, err = run(code, tmp_path / "ours")
+    assert (status, out) == (0, "[0, 1, 0, 1]\n"), err
+    for how in ("fork", "spawn"):
+        for fails in (False, True):
+            with open_run(f"{how}-{fails}", str(tmp_path / "ours")) as found:
+                (job,) = found.jobs()
+                assert (job.state, job.exit_code) == (("failed", 1) if fails else ("done", None))
+                assert job.summary.looks >= 2
+                assert found.ended_ns is not None
+
+
 def test_without_any_sdk_training_spans_are_recorded_all_the_same(tmp_path: Path) -> None:
     """As they are nested, of a framework, too; with attributes, errors and sums. What is current is what it was before."""
     code = """

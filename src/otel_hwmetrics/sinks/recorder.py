@@ -8,6 +8,7 @@ What a kill can lose is what was told since the last one.
 from __future__ import annotations
 
 import atexit
+import multiprocessing
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.util import Finalize
 from typing import Any, Final, NamedTuple, cast
 
 from otel_hwmetrics import redaction
@@ -43,6 +45,8 @@ FIRST_AFTER: Final = 1.0
 """Seconds after which the first batch is written at the latest, so that there is a file to be seen."""
 AT_EXIT: Final = 1.0
 """Seconds that the end of the interpreter waits for the last batch at most, where a disk hangs."""
+
+_NOTING_A_SPAN: Final = guard("recording a span's start")
 
 
 class _Look(NamedTuple):
@@ -104,6 +108,9 @@ class Recorder:
         self._pid = os.getpid()
         self._life.start()
         atexit.register(self._at_exit)
+        if multiprocessing.parent_process() is not None:
+            # Such a process ends without what is registered above, but not without this.
+            Finalize(None, self._at_exit, exitpriority=0)
 
     def on_look(self, sample: Sample, snapshot: Snapshot | None) -> None:
         """Record a look at the machine. Called on the sampler's thread."""
@@ -135,8 +142,9 @@ class Recorder:
 
     def began(self, span: Any) -> None:
         """Record that a training span has begun, with the attributes that it has by now. On its thread."""
-        told = recorded_span(span, self._time_ns())
-        self._other(lambda writer: writer.span(told))
+        with _NOTING_A_SPAN:
+            told = recorded_span(span, self._time_ns())
+            self._other(lambda writer: writer.span(told))
 
     def ended(self, span: Any) -> None:
         """Record a training span that has ended and changes no more. On its thread."""
@@ -195,7 +203,7 @@ class Recorder:
     def _at_exit(self) -> None:
         if os.getpid() == self._pid:
             if not self._closing:
-                self._close(_exit_code_of(_unhandled()))
+                self._close(_exit_code_of(sys.exc_info()[1] or _unhandled()))
             self._life.join(AT_EXIT)  # of one that was closed before, too: it may not be done yet
 
     def _other(self, task: Callable[[Writer], object]) -> bool:
@@ -237,7 +245,7 @@ class Recorder:
             atexit.unregister(self._at_exit)
 
     def _finish(self) -> None:
-        writer = self._file.ready()
+        writer = self._file.ready(at_once=True)
         if writer is None:
             return
         self._pass_on(writer)
@@ -277,7 +285,7 @@ def _unhandled() -> BaseException | None:
 
 def _exit_code_of(error: BaseException | None) -> int | None:
     """How a process ends that an exception ends, as subprocess has it; None for none."""
-    if error is None:
+    if error is None or isinstance(error, GeneratorExit):
         return None
     if isinstance(error, KeyboardInterrupt):
         return -signal.SIGINT

@@ -84,11 +84,15 @@ class RecordingFile:
         self._retry_at = float("-inf")
         self._inode: tuple[int, int] | None = None
         self._held: dict[int, tuple[int, int]] = {}  # the numbers of what SQLite has open
-        self._at_it = forks.Section(patience=0.5)  # SQLite has locks of its own, for which a child would wait for ever
+        self._at_it = forks.Section()  # SQLite has locks of its own, for which a child would wait for ever
 
-    def ready(self) -> Writer | None:
-        """What to write with; None where that is not to be had now."""
-        if self._monotonic() < self._retry_at:
+    def ready(self, *, at_once: bool = False) -> Writer | None:
+        """What to write with; None where that is not to be had now.
+
+        Args:
+            at_once: Do not wait for the next try after a failure: there will be none.
+        """
+        if self._monotonic() < self._retry_at and not (at_once and self._retry_at < float("inf")):
             return None
         if self.writer is not None and (lost := self._lost()):
             self._leave(lost)
@@ -139,7 +143,12 @@ class RecordingFile:
         self.path = self._folder / name
         os.close(self._folder.open_file(name))  # for this user alone, and no link; SQLite opens it by its path
         detail, size = self._bounds
-        self.writer = Writer(self.path, about, detail=detail, size=size)
+        try:
+            self.writer = Writer(self.path, about, detail=detail, size=size)
+        except BaseException:
+            for ending in (*BESIDE, ""):  # the next try makes another one
+                self._folder.remove(name + ending)
+            raise
         self._inode = _inode(self.path)
         self._held = _descriptors_of(self.path)
         if self._keep:

@@ -22,12 +22,13 @@ def recorded_span(span: Any, now_ns: int) -> RecordedSpan:
         span: The SDK's, or one that is called as the SDK's.
         now_ns: When it began, where it does not say so.
     """
-    context, parent = span.get_span_context(), getattr(span, "parent", None)
+    context = span.get_span_context()
+    parent = getattr(getattr(span, "parent", None), "span_id", None)
     code = getattr(getattr(getattr(span, "status", None), "status_code", None), "name", "UNSET")
     return RecordedSpan(
         trace_id=format_trace_id(context.trace_id),
         span_id=format_span_id(context.span_id),
-        parent_id="" if parent is None else format_span_id(parent.span_id),
+        parent_id=format_span_id(parent) if isinstance(parent, int) else "",
         name=str(getattr(span, "name", "")),
         started_ns=getattr(span, "start_time", None) or now_ns,
         ended_ns=getattr(span, "end_time", None),
