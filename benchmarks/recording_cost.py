@@ -5,7 +5,7 @@ For some seconds this process is watched with 8 scripted GPUs at work, while oth
 sampler's thread spends on a look. These looks are then told again and again to the real writer, with counters that grow on,
 until they are days: what the writer spends in batches of 5 s, roll-ups by the minute and what it forgets included.
 
-    python benchmarks/recording_cost.py [--seconds N] [--days N] [--json]
+    python benchmarks/recording_cost.py [--seconds N] [--hours N] [--days N] [--json]
 """
 
 from __future__ import annotations
@@ -201,7 +201,8 @@ def reading(path: str) -> dict[str, float]:
         lap("open")
         run.jobs(), run.spans(), run.alerts(), run.files()
         lap("jobs, spans, alerts, files")
-        run.recordings[0].totals()
+        run.spans()
+        run.alerts()
         lap("totals of every series")
         run.job_samples(1)
         lap("every look at the job")
@@ -209,25 +210,25 @@ def reading(path: str) -> dict[str, float]:
     return taken
 
 
-def measure(seconds: float, long: int) -> dict[str, Any]:
-    """All of it."""
+def measure(seconds: float, short: int, long: int) -> dict[str, Any]:
+    """All of it, of a capture of so many seconds: a run of so many seconds, and one of so many days."""
     with tempfile.TemporaryDirectory() as folder:
         captured = capture(seconds, os.path.join(folder, "real"))
         replay = Replay(captured)
         path = os.path.join(folder, "day.db")
-        spent, largest = days(replay, path, DAY)
+        spent, largest = days(replay, path, short)
         look = statistics.mean(captured.spent)
-        values = DAY * len(replay.series)
+        values = short * len(replay.series)
         result = {
             "series": len(replay.series),
             "look_us": look * 1e6,
             "look_share_of_a_core": look,  # one a second
-            "writer_share_of_a_core": spent / DAY,
-            "share_of_a_core": look + spent / DAY,
+            "writer_share_of_a_core": spent / short,
+            "share_of_a_core": look + spent / short,
             "median_bytes_a_value_in_blocks": statistics.median(block_bytes(path)),
             "bytes_a_value_in_the_file": os.path.getsize(path) / values,
-            "day_mib": os.path.getsize(path) / 2**20,
-            "day_with_journal_mib": largest / 2**20,
+            "mib": os.path.getsize(path) / 2**20,
+            "with_journal_mib": largest / 2**20,
             "reading_s": reading(path),
         }
         if long:
@@ -248,10 +249,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60, help="how long looks are captured (default 60)")
+    parser.add_argument("--hours", type=float, default=24, help="how long the run is that is measured (default 24)")
     parser.add_argument("--days", type=int, default=10, help="how long the long run is; 0 for none (default 10)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
-    result = measure(arguments.seconds, arguments.days)
+    result = measure(arguments.seconds, round(arguments.hours * 3600), arguments.days)
     if arguments.json:
         print(json.dumps(result, indent=2))
         return
@@ -260,9 +262,9 @@ def main() -> None:
     print(f"CPU of it all, share of a core    {result['share_of_a_core']:8.3%}")
     print(f"bytes a value, median of minutes  {result['median_bytes_a_value_in_blocks']:8.2f}")
     print(f"bytes a value, whole file         {result['bytes_a_value_in_the_file']:8.2f}")
-    print(f"a day                             {result['day_mib']:8.1f} MiB")
+    print(f"{arguments.hours:g} hours                          {result['mib']:8.1f} MiB")
     for name, taken in result["reading_s"].items():
-        print(f"reading a day: {name:28} {taken:8.3f} s")
+        print(f"reading them: {name:28} {taken:8.3f} s")
     if "long" in result:
         long = result["long"]
         print(f"{long['days']} days, {long['bound_mib']:.0f} MiB allowed: {long['largest_mib']:.1f} MiB at the most")

@@ -47,3 +47,21 @@ def test_what_knowing_the_open_spans_costs_is_measured() -> None:
     rows = json.loads(finished.stdout)
     assert [row["call"] for row in rows] == ["on_start", "on_end"] * 2
     assert all(row["over_us"] == pytest.approx(row["ours_us"] - row["nothing_us"]) for row in rows)
+
+
+def test_what_recording_costs_is_measured() -> None:
+    """On looks at scripted GPUs that the real recorder was given, and files that the real writer wrote."""
+    finished = run("recording_cost.py", "--seconds", "4", "--hours", "0.1", "--days", "0", "--json")
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    assert found["series"] > 400
+    assert 0 < found["look_share_of_a_core"] < found["share_of_a_core"]
+    assert 0 < found["median_bytes_a_value_in_blocks"] <= 12
+    assert found["bytes_a_value_in_the_file"] <= 12
+    assert found["reading_s"].keys() == {
+        "open",
+        "jobs, spans, alerts, files",
+        "totals of every series",
+        "every look at the job",
+        "all",
+    }
