@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sqlite3
 import tracemalloc
 from contextlib import suppress
 from dataclasses import replace
@@ -18,12 +19,13 @@ from hypothesis import strategies as st
 
 import recorded
 from otel_hwmetrics.catalog import gpu, own, system, training, tree
+from otel_hwmetrics.display.export import looks as looks_module
 from otel_hwmetrics.display.export import parquet
 from otel_hwmetrics.display.export.choice import Choice, moment, patterns_of, unmatched
 from otel_hwmetrics.display.export.columns import columns_of
 from otel_hwmetrics.display.export.csv_files import write_csv, write_epochs
 from otel_hwmetrics.display.export.json_lines import write_json_lines
-from otel_hwmetrics.display.export.looks import parts_of
+from otel_hwmetrics.display.export.looks import looks_of, parts_of
 from otel_hwmetrics.display.export.parquet import write_parquet
 from otel_hwmetrics.display.export.target import NoEpochs, target
 from otel_hwmetrics.display.words import iso
@@ -222,8 +224,19 @@ def test_a_run_without_epochs_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "e").exists()
 
 
-def test_what_is_old_is_there_by_the_minute(tmp_path: Path) -> None:
+def test_devices_that_look_alike_keep_their_columns() -> None:
+    """By what tells them apart, in whatever order they were met: the column of one is the same in every run."""
+    every = [
+        RecordedSeries(n, "hw.temperature", "Cel", Kind.GAUGE, {"hw.id": f"x{n}", "hw.name": "fan"}) for n in range(3)
+    ]
+    names = {number: column.name for number, column in columns_of(every).items()}
+    assert names == {number: column.name for number, column in columns_of(reversed(every)).items()}
+    assert all(name.startswith("hw.temperature/fan--") for name in names.values())
+
+
+def test_what_is_old_is_there_by_the_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the time of which only minutes were kept: a mean of a gauge, the last of a sum, the highest of a peak."""
+    monkeypatch.setattr(looks_module, "_TOGETHER", 4)
     peak = Series(gpu.TEMPERATURE_PEAK, HOT.attributes)
     looks = [
         (START + n * SECOND, {HOT: float(n % 60), USED: float(n), peak: float(n % 60)}) for n in range(0, 1800, 10)
@@ -236,7 +249,7 @@ def test_what_is_old_is_there_by_the_minute(tmp_path: Path) -> None:
     assert part.rolled_until is not None
     minutes = (part.rolled_until - START) // (60 * SECOND)
     assert 10 <= minutes <= 16
-    assert [row["timestamp"] for row in rows[:2]] == [iso(START + 60 * SECOND), iso(START + 120 * SECOND)]
+    assert [row["timestamp"] for row in rows[:minutes]] == [iso(START + n * 60 * SECOND) for n in range(1, minutes + 1)]
     first = rows[0]
     assert first["hw.temperature/gpu_1.gpu"] == "25.0"
     assert first["hw.gpu.memory.usage/gpu_1"] == "50"
@@ -397,6 +410,22 @@ def test_a_clock_that_was_set_back_loses_no_look(tmp_path: Path) -> None:
     write(tmp_path / "a.run.db", [(START, {HOT: 1.0}), (START, {HOT: 2.0}), (START - SECOND, {HOT: 3.0})])
     with open_run(str(tmp_path)) as run:
         assert [row["hw.temperature/gpu_1.gpu"] for row in in_csv(run, tmp_path / "x.csv")] == ["1.0", "2.0", "3.0"]
+
+
+def test_a_recording_that_is_being_written_has_no_reader_in_its_way(tmp_path: Path) -> None:
+    """Between two parts of an export its writer can commit, also without WAL, where a reader keeps it waiting."""
+    path = write(tmp_path / "a.run.db", [(START + n * 10 * SECOND, {HOT: float(n)}) for n in range(200)], detail=900.0)
+    with sqlite3.connect(path) as writer:
+        assert writer.execute("PRAGMA journal_mode = TRUNCATE").fetchone() == ("truncate",)
+    writer.close()
+    with open_run(str(tmp_path)) as run:
+        seen = 0
+        for _ in looks_of(parts_of(run, Choice())[0], Choice()):
+            seen += 1
+            with sqlite3.connect(path, timeout=0.0) as writer:
+                writer.execute("UPDATE writer SET heard_ns = heard_ns + 1")
+            writer.close()
+    assert seen > 10
 
 
 def test_numbers_that_are_none_are_absent(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Final
 
 from otel_hwmetrics.catalog import gpu, training
+from otel_hwmetrics.display.report.endings import memory_peak
 from otel_hwmetrics.model import Metric
 from otel_hwmetrics.recording import Recording, Run
 from otel_hwmetrics.recording.nouns import PARENT, About, Job, JobSample, RecordedAlert, RecordedSpan
@@ -122,15 +123,15 @@ def _of_jobs(run: Run, jobs: Sequence[Job], runtime: float) -> Iterator[tuple[st
         value = whole / (runtime or 1.0) if several else whole / math.fsum(weights)
         pieces = _pieces_of_samples([samples[job.id] for job, _ in known], name) if not several else ()
         yield key, Figure(value, pieces)
+    memory = [peak for job in jobs if (peak := memory_peak(job)) is not None]
+    if memory:
+        yield "memory.peak", Figure(max(memory))
     peaks = (
-        ("memory.peak", "memory"),
         ("gpu.memory.peak", "gpu_memory_most"),
         ("gpu.temperature.peak", "gpu_temperature"),
     )
     for key, name in peaks:
         highest = [job.summary.figures[name].peak for job in jobs if name in job.summary.figures]
-        if name == "memory":  # the kernel has seen what was between two looks
-            highest += [job.summary.max_rss for job in jobs if job.summary.max_rss is not None]
         if highest:
             yield key, Figure(max(highest))
     for key, total in (

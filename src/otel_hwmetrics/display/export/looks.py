@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, NamedTuple
 
 from otel_hwmetrics.display.export.choice import Choice
 from otel_hwmetrics.display.export.columns import Column, columns_of, columns_of_job
 from otel_hwmetrics.model import Kind
-from otel_hwmetrics.recording import Recording, Run
+from otel_hwmetrics.recording import Block, Recording, Run
 from otel_hwmetrics.recording.nouns import FIGURES, PARENT, Job, Minute
 
 MINUTE: Final = 60_000_000_000
 _AT_ONCE: Final = 10 * MINUTE  # of what is read of a job at once
-_TOGETHER: Final = 60  # rows of minutes that are handed on at once
+_BLOCKS_AT_ONCE: Final = 5 * MINUTE
+_TOGETHER: Final = 60  # rows of minutes that are read at once
 
 
 class Looks(NamedTuple):
@@ -106,27 +108,40 @@ def _in_detail(part: Part, choice: Choice) -> Iterator[Looks]:
         return
     if part.rolled_until is not None:
         yield from _minutes(part, choice, part.rolled_until)
-    for block in part.recording.blocks(choice.start_ns, choice.end_ns):
+    for block in _blocks(part.recording, choice):
         columns = [(part.series[series.id], values) for series, values in block.columns if series.id in part.series]
         if columns:
             yield Looks(block.times, columns)
 
 
+def _blocks(recording: Recording, choice: Choice) -> Iterator[Block]:
+    """All blocks, some minutes at a time. In between nothing is being read: a file without WAL has its writer wait for that."""
+    first = next(recording.blocks(choice.start_ns, choice.end_ns), None)
+    begin = 0 if first is None else first.times[0] // MINUTE * MINUTE
+    while first is not None:
+        end = begin + _BLOCKS_AT_ONCE
+        last = end > recording.about.heard_ns or (choice.end_ns is not None and end > choice.end_ns)
+        start = begin if choice.start_ns is None else max(begin, choice.start_ns)
+        yield from list(recording.blocks(start, choice.end_ns if last else end - 1))
+        if last:
+            return
+        begin = end
+
+
 def _minutes(part: Part, choice: Choice, until: int) -> Iterator[Looks]:
-    """A look at the end of each minute of which no more is known."""
-    end = until - MINUTE if choice.end_ns is None else min(until, choice.end_ns) - MINUTE
+    """A look at the end of each minute of which no more is known; some of them at a time, as blocks."""
+    last = until - MINUTE if choice.end_ns is None else min(until, choice.end_ns) - MINUTE
     start = None if choice.start_ns is None else choice.start_ns - MINUTE
-    gathered: list[tuple[int, Mapping[int, Minute]]] = []
-    for begin, found in part.recording.every_minute(start, end, part.series.keys()):
-        gathered.append((begin, found))
-        if len(gathered) == _TOGETHER:
-            yield _as_looks(part, gathered)
-            gathered = []
-    if gathered:
-        yield _as_looks(part, gathered)
+    while True:
+        found = list(islice(part.recording.every_minute(start, last, part.series.keys()), _TOGETHER))
+        if found:
+            yield _as_looks(part, found)
+        if len(found) < _TOGETHER:
+            return
+        start = found[-1][0] + MINUTE
 
 
-def _as_looks(part: Part, minutes: list[tuple[int, Mapping[int, Minute]]]) -> Looks:
+def _as_looks(part: Part, minutes: Sequence[tuple[int, Mapping[int, Minute]]]) -> Looks:
     times = array("q", (begin + MINUTE for begin, _ in minutes))
     columns = []
     for series in {series: None for _, found in minutes for series in found}:
