@@ -23,7 +23,7 @@ from otel_hwmetrics._guard import guard
 from otel_hwmetrics.alerts.subjects import Subject
 from otel_hwmetrics.catalog import selected
 from otel_hwmetrics.config import Config
-from otel_hwmetrics.election import Emitter, Ledger, job_of
+from otel_hwmetrics.election import Emitter, Job, Ledger, job_of
 from otel_hwmetrics.folders import runtime_folders
 from otel_hwmetrics.instruments import (
     NO_SPAN,
@@ -102,6 +102,11 @@ _alive: weakref.WeakSet[Pipeline] = weakref.WeakSet()
 _running: weakref.WeakSet[Pipeline] = weakref.WeakSet()
 
 
+def _of_no_job() -> Job:
+    """Who watches jobs from outside is none of their processes: it stands for nothing that these would tell of."""
+    return Job("", None)
+
+
 class Pipeline:
     """A running instrumentation, from configuration to the last sink.
 
@@ -148,7 +153,7 @@ class Pipeline:
         self._judging = Judging(config, _accumulator.totals, TRACKER, logger_provider, self._tells, clock=clock)
         self._emitter = Emitter(
             config.emit,
-            job_of,
+            job_of if jobs is None else _of_no_job,
             runtime_folders,
             self._judging.judged,
             _ledger,

@@ -15,7 +15,9 @@ import pytest
 
 import launched
 from launched import PYTHON, recorded, run, script
+from otel_hwmetrics.cli import run as command
 from otel_hwmetrics.recording.nouns import DONE, FAILED, PARENT, PROCESS, SKIPPED
+from recorded import run as written_run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it needs /proc")
 
@@ -156,26 +158,26 @@ def test_what_cannot_be_recorded_runs_all_the_same(tmp_path: Path) -> None:
 
 JOBS = """
 name: nightly
-tags: {{team: a}}
-resource_monitor: {{granularity: time_series, sample_interval_seconds: 1, generate_plots: {plots}}}
+tags: {team: a}
+resource_monitor: {granularity: time_series, sample_interval_seconds: 1, generate_plots: false}
 resource_requirements:
-  - {{name: small, num_cpus: 1, memory: 1g, runtime: PT10M, num_gpus: 0}}
+  - {name: small, num_cpus: 1, memory: 1g, runtime: PT10M, num_gpus: 0}
 jobs:
-  - {{name: first, command: "echo one; date +%s%N > first", resource_requirements: small}}
+  - {name: first, command: "echo one; date +%s%N > first", resource_requirements: small}
   - name: second
     command: |
       test -e first && echo "$WORD" && date +%s%N > second
     blocked_by: first
-    env: {{WORD: two}}
-    tags: {{kind: late}}
-  - {{name: bad, command: "echo why >&2; exit 9"}}
-  - {{name: never, command: touch never, blocked_by: [bad, second]}}
+    env: {WORD: two}
+    tags: {kind: late}
+  - {name: bad, command: "echo why >&2; exit 9"}
+  - {name: never, command: touch never, blocked_by: [bad, second]}
 """
 
 
 def test_jobs_of_a_file_run_in_their_order(tmp_path: Path) -> None:
     """Each after those that it waits for, its output in a file; what waits for one that fails is skipped; exit code 1."""
-    (tmp_path / "jobs.yaml").write_text(JOBS.format(plots="false"))
+    (tmp_path / "jobs.yaml").write_text(JOBS)
     done = run("--file", "jobs.yaml", "--max-parallel", "1", "--tag", "more=b", folder=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert int((tmp_path / "first").read_text()) < int((tmp_path / "second").read_text())
@@ -199,6 +201,26 @@ def test_jobs_of_a_file_run_in_their_order(tmp_path: Path) -> None:
     assert launched.lines(done.stderr, "bad: failed with exit code 9")
     assert jobs["first"].started_ns is not None
     assert jobs["never"].started_ns is None
+
+
+def test_plots_lie_beside_the_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the file asks for them; what is said of them is no part of the jobs' output."""
+    path = str(written_run(tmp_path))
+    command._draw(path, quiet=False)
+    told = capsys.readouterr()
+    assert told.out == ""
+    pages = list(tmp_path.glob(os.path.basename(path).partition(".")[0] + "*.html"))
+    assert len(pages) >= 4
+    assert all(str(page) in told.err for page in pages)
+
+
+def test_alerts_are_told_where_nobody_else_does(tmp_path: Path) -> None:
+    """Of a command that does not measure itself, as lines of the log and in the recording."""
+    rules = json.dumps({"always": {"metric": "system.memory.usage", "above": 1, "message": "Memory is there."}})
+    done = run("--interval", "0.5", "--", "sleep", "2", folder=tmp_path, OTEL_PYTHON_HWMETRICS_RULES=rules)
+    assert launched.lines(done.stderr, "Memory is there.")
+    with recorded(tmp_path) as written:
+        assert "always" in {alert.rule for alert in written.alerts()}
 
 
 def test_several_tasks_of_a_step_write_one_run(tmp_path: Path) -> None:

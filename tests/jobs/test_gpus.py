@@ -14,11 +14,15 @@ import pytest
 from launched import recorded, run
 from looks import Told, gpu_attributes, sensor_attributes, snapshot
 from otel_hwmetrics.catalog import gpu
+from otel_hwmetrics.catalog.gpu_activity import PROCESS_MEMORY
+from otel_hwmetrics.jobs import watch as watch_module
 from otel_hwmetrics.jobs.children import Child, Ending
 from otel_hwmetrics.jobs.gpus import Claim, GpuLists, gpus_of
 from otel_hwmetrics.jobs.watch import Watch
 from otel_hwmetrics.model import Snapshot
 from otel_hwmetrics.recording.nouns import DONE, WAITING, Job, Totals
+from otel_hwmetrics.sources.gpu.nvidia.board import _at_pace
+from otel_hwmetrics.sources.gpu.nvidia.readers import READERS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it needs /proc")
 
@@ -183,3 +187,25 @@ def test_a_run_on_gpus_is_recorded_from_outside(tmp_path: Path) -> None:
     assert gpu.UTILIZATION.name in metrics
     assert job.request.gpus == 2
     assert "gpus" in job.summary.figures
+
+
+def test_lists_of_processes_are_read_as_often_as_jobs_need() -> None:
+    """And nothing else is."""
+    usual = {reader.metrics: reader.every for reader in READERS}
+    paced = {reader.metrics: reader.every for reader in _at_pace(READERS, GpuLists.every)}
+    assert {name: (usual[name], every) for name, every in paced.items() if every != usual[name]} == {
+        (PROCESS_MEMORY,): (30.0, GpuLists.every)
+    }
+    assert _at_pace(READERS, None) is READERS
+
+
+def test_a_look_that_hangs_keeps_nobody(sleeper: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The launcher's thread goes on, and what it saw of beginnings and ends is told once the look is over."""
+    monkeypatch.setattr(watch_module, "PATIENCE", 0.02)
+    watch = watched(Lists(), [sleeper])
+    with watch._lock:
+        watch.look()
+        watch.last_look([1])
+        watch.end(1, Ending(-9, time.time_ns(), 0.5, None))
+    assert [job.exit_code for job, *_ in watch.ended(0, None)][-1] == -9
+    watch.close()

@@ -10,8 +10,6 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_hwmetrics.cli.runs import add_directory
-
 if TYPE_CHECKING:
     from otel_hwmetrics.config import Config
     from otel_hwmetrics.jobs.launcher import Launcher
@@ -66,7 +64,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     recorded.add_argument(
         "--granularity", choices=("time_series", "summary"), help="every look, or a row a job; time_series if not given"
     )
-    add_directory(recorded)
+    recorded.add_argument(
+        "--directory", metavar="DIR", help="where the recording goes; if not given, as the option directory says"
+    )
     recorded.add_argument(
         "--no-resource-monitoring",
         action="store_true",

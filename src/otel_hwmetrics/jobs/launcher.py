@@ -20,6 +20,7 @@ from otel_hwmetrics.jobs.schedule import Schedule
 from otel_hwmetrics.jobs.signals import ENDING, Signals, hearers, pass_on
 from otel_hwmetrics.jobs.spec import JobSpec
 from otel_hwmetrics.jobs.watching import Watching
+from otel_hwmetrics.ranks import LOCAL_RANK, ranks
 
 EARLY: Final = (0.1, 0.3)
 """Seconds after its beginning at which a job is looked at besides: it may be over before the next look at all."""
@@ -90,6 +91,11 @@ class Launcher:
             self._settings.say(f"{job.name}: {made.note}" if job.as_text else made.note)
         return made
 
+    def _judges(self) -> bool:
+        """Whether alerts are ours to tell: jobs that measure themselves do, and of several launchers on a node the first."""
+        first = ranks(self._environ).get(LOCAL_RANK, 0) == 0
+        return first and not all(each.instrumented for each in self._prepared)
+
     @property
     def recording(self) -> str:
         """The file that was written; empty for none."""
@@ -101,8 +107,7 @@ class Launcher:
             config = self._settings.config
             if config is not None:
                 with guard("getting ready to watch the jobs"):
-                    judges = not all(each.instrumented for each in self._prepared)
-                    self._watching = Watching(self._jobs, config, self._environ, judges=judges)
+                    self._watching = Watching(self._jobs, config, self._environ, judges=self._judges())
             try:
                 while self._go_on(signals):
                     pass

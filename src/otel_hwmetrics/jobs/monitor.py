@@ -37,7 +37,7 @@ class Monitor:
         config: Every option, `record` and `record_run` among them.
         watch: The jobs.
         lists: Who has memory on which GPU, as ``watch`` asks it.
-        judges: Whether alerts are judged: of jobs that measure themselves, these do.
+        judges: Whether alerts are judged and told of: of jobs that measure themselves, these do.
     """
 
     def __init__(self, config: Config, watch: Watch, lists: GpuLists, *, judges: bool) -> None:
@@ -51,7 +51,7 @@ class Monitor:
             record=True,
             sources=("auto",),
             alerts=config.alerts and judges,
-            emit=config.emit if judges else "never",
+            emit="always" if judges else "never",
             notify=config.notify if judges else (),
             flight_recorder=0.0,
             profile_on_alert=(),
