@@ -576,6 +576,7 @@ def test_ended_while_the_disk_hangs_nobody_waits(tmp_path: Path) -> None:
     assert recording.values() == [1.0]
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_touches_nothing(tmp_path: Path) -> None:
     """A child that was forked touches nothing of its parent's file, and closes nothing."""
     recording = Recording(tmp_path)
