@@ -68,8 +68,8 @@ class Column:
 
 def columns_of(recorded: Iterable[RecordedSeries]) -> dict[int, Column]:
     """The columns of the series of one file, by their numbers there. No two have one name."""
-    series = {each.id: Series(_metric_of(each), each.attributes) for each in recorded}
-    units = {each.id: each.unit for each in recorded}
+    known = {each.id: each for each in recorded}
+    series = {number: Series(_metric_of(each), each.attributes) for number, each in known.items()}
     called: dict[str, list[int]] = {}
     for number, each in series.items():
         called.setdefault(flat.flat_name(each), []).append(number)
@@ -79,7 +79,7 @@ def columns_of(recorded: Iterable[RecordedSeries]) -> dict[int, Column]:
         for number in numbers:
             each = series[number]
             wanted = name if len(numbers) == 1 else flat.told_apart(name, each)
-            found[number] = _column(_free(wanted, taken), each, units[number])
+            found[number] = _column(_free(wanted, taken), each, known[number].unit)
     return found
 
 
