@@ -7,16 +7,24 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
+from struct import pack
 
 import pytest
 
 from otel_hwmetrics.folders import host
-from otel_hwmetrics.recording import Recording, RecordingError, Run, find_runs, open_run
+from otel_hwmetrics.recording import Recording, RecordingError, Run, Writer, find_runs, open_run, opening
 from otel_hwmetrics.recording.nouns import DONE, LOST, PARENT, RUNNING, Job
 from otel_hwmetrics.recording.schema import VERSION
-from recorded import REQUEST, SECOND, START, about, epochs, run
+from recorded import REQUEST, SECOND, SERIES, START, about, epochs, run, values
+
+
+def _give(writer: Writer, second: int) -> None:
+    told = values(second)
+    writer.look(START + second * SECOND, SERIES, pack(f"{len(SERIES)}d", *(told[each] for each in SERIES)))
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
@@ -111,21 +119,24 @@ def test_a_file_stands_for_its_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pid", "where", "heard", "state"),
+    ("pid", "where", "heard", "batch", "state"),
     [
-        (None, "here", 0.0, RUNNING),
-        (2**22 - 3, "here", 0.0, LOST),  # above what Linux gives by default
-        (2**22 - 3, "another", 30.0, RUNNING),
-        (2**22 - 3, "another", 70.0, LOST),
-        (None, "here", 70.0, LOST),
+        (None, "here", 14.0, 5.0, RUNNING),
+        (2**22 - 3, "here", 14.0, 5.0, RUNNING),  # it may be seen from another namespace
+        (2**22 - 3, "here", 16.0, 5.0, LOST),  # above what Linux gives by default
+        (2**22 - 3, "another", 30.0, 5.0, RUNNING),
+        (2**22 - 3, "another", 70.0, 5.0, LOST),
+        (None, "here", 70.0, 5.0, LOST),
+        (None, "here", 350.0, 120.0, RUNNING),
+        (None, "here", 370.0, 120.0, LOST),
     ],
 )
-def test_a_job_of_which_nothing_is_heard_is_lost(
-    tmp_path: Path, pid: int | None, where: str, heard: float, state: str
+def test_a_job_of_which_nothing_is_heard_is_lost(  # noqa: PLR0917 - a table
+    tmp_path: Path, pid: int | None, where: str, heard: float, batch: float, state: str
 ) -> None:
     """Its writer was killed: nobody has written an end, and none is made up."""
     jobs = [Job(1, "train", started_ns=START)]
-    who = about(pid=os.getpid() if pid is None else pid, host=host() if where == "here" else where)
+    who = about(pid=os.getpid() if pid is None else pid, host=host() if where == "here" else where, batch=batch)
     path = run(tmp_path, 20, who=who, jobs=jobs, closed=False)
     with Run([str(path)], START + round((20 + heard) * SECOND)) as found:
         (job,) = found.jobs()
@@ -193,6 +204,89 @@ def test_nothing_there_is_said_with_what_to_do(tmp_path: Path) -> None:
     run(tmp_path, 5)
     with pytest.raises(RecordingError, match=r"no run 'abc' in .*report --list"):
         open_run("abc", str(tmp_path))
+
+
+def _killed(folder: Path, name: str, journal: str) -> Path:
+    """A recording whose writer was killed in the middle of a transaction that had come to the disk."""
+    folder.mkdir()
+    path = run(folder, 20, closed=journal == "DELETE", file_name=name)
+    script = (
+        "import os, sqlite3, sys\n"
+        "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "c.execute('PRAGMA journal_mode = ' + sys.argv[2])\n"
+        "c.execute('PRAGMA cache_size = 1')\n"
+        "c.execute('CREATE TABLE IF NOT EXISTS more (x)')\n"
+        "c.execute('BEGIN')\n"
+        "c.executemany('INSERT INTO more VALUES (?)', (('y' * 900,) for _ in range(500)))\n"
+        "c.execute('DELETE FROM job_samples')\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(path), journal], check=False).returncode == -9
+    return path
+
+
+@pytest.mark.parametrize("journal", ["WAL", "DELETE"])
+@pytest.mark.parametrize("beside", ["all of it", "without shared memory"])
+@pytest.mark.parametrize("writable", [True, False])
+def test_what_a_killed_writer_left_is_read_wherever_it_lies(
+    tmp_path: Path, journal: str, beside: str, *, writable: bool
+) -> None:
+    """With its journal, also where that cannot be played back in its place: all that was committed, nothing else."""
+    path = _killed(tmp_path / "killed", "x.run.db", journal)
+    if beside != "all of it":
+        path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    os.chmod(path.parent, stat.S_IRWXU if writable else stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        with open_run(str(path)) as found:
+            assert len(found.job_samples(1)) == 21
+            times, _ = found.recordings[0].values(1)
+            assert len(times) == 21
+    finally:
+        os.chmod(path.parent, stat.S_IRWXU)
+
+
+def test_a_locked_file_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not read as if nothing were in it."""
+    monkeypatch.setattr(opening, "_PATIENCE", 0.05)
+    path = run(tmp_path, 20)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(RecordingError, match=r"locked.* Try again"):
+            Recording(str(path))
+
+
+def test_what_is_read_together_is_of_one_moment(tmp_path: Path) -> None:
+    """A writer puts a minute together between any two pages: each look is there once, in whatever way it is read."""
+    path = tmp_path / "busy.run.db"
+    writer = Writer(str(path), about())
+    for second in range(0, 7000, 60):
+        _give(writer, second)
+        writer.commit(START + second * SECOND)
+    with Recording(str(path)) as recording:
+        seen = []
+        for number, block in enumerate(recording.blocks()):
+            if number < 30:
+                for more in range(5):
+                    _give(writer, 7000 + number * 20 + more * 4)
+                    writer.commit(START + 7000 * SECOND)
+            seen += list(block.times)
+    writer.close(START)
+    assert len(seen) == len(set(seen))
+    with Recording(str(path)) as recording:
+        times, _ = recording.values(1)
+        assert list(times) == sorted(seen)
+
+
+def test_runs_of_many_nodes_on_other_days_are_other_runs(tmp_path: Path) -> None:
+    """Torchrun on several nodes gives nothing but an address and a port, week after week."""
+    for number, day in enumerate((0, 0, 7)):
+        began = START + day * 86400 * SECOND
+        run(tmp_path, 20, who=about("torch-12345678", rank=number, pid=number + 1, started_ns=began, heard_ns=began))
+    with closing(sqlite3.connect(next(iter(tmp_path.glob("*-2-*"))))) as connection:
+        connection.execute("UPDATE writer SET heard_ns = started_ns + 1")
+        connection.commit()
+    assert [len(each.paths) for each in find_runs(str(tmp_path))] == [1, 2]
 
 
 def test_reading_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@
 `otel_hwmetrics.recording.schema` the tables. Nothing here knows the hardware, OpenTelemetry or the training.
 """
 
-from otel_hwmetrics.recording.reader import Block, Recording, RecordingError
+from otel_hwmetrics.recording.details import Block
+from otel_hwmetrics.recording.opening import RecordingError
+from otel_hwmetrics.recording.reader import Recording
 from otel_hwmetrics.recording.run import SUFFIX, Run, RunFiles, find_runs, open_run
 from otel_hwmetrics.recording.writer import Writer
 

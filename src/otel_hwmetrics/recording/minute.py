@@ -55,8 +55,8 @@ class OpenMinute:
         return other
 
     def add(self, look: Look) -> None:
-        """Take one more look."""
-        self.times.append(look.at_ns)
+        """Take one more look; where the clock was set back within the minute, it is of the moment of the last one."""
+        self.times.append(max(look.at_ns, self.times[-1] if self.times else look.at_ns))
         if look.series is not self._in_order:
             for series in look.series:
                 self.columns.setdefault(series, len(self.columns))

@@ -202,6 +202,7 @@ class About:
         heard_ns: When the last was written.
         ended_ns: When it was closed in good order; None where it was not.
         interval: Seconds between two looks.
+        batch: Seconds between two writings.
         granularity: `SUMMARY` or `TIME_SERIES`.
         versions: By package.
         resource: The process's Resource, as far as it was known.
@@ -219,6 +220,7 @@ class About:
     heard_ns: int = 0
     ended_ns: int | None = None
     interval: float = 1.0
+    batch: float = 5.0
     granularity: str = TIME_SERIES
     versions: Mapping[str, str] = field(default_factory=dict)
     resource: Mapping[str, Attribute] = field(default_factory=dict)

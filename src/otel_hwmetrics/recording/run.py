@@ -23,7 +23,8 @@ from otel_hwmetrics.recording.nouns import (
     RecordedFile,
     RecordedSpan,
 )
-from otel_hwmetrics.recording.reader import Recording, RecordingError
+from otel_hwmetrics.recording.opening import RecordingError
+from otel_hwmetrics.recording.reader import Recording
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,7 +33,11 @@ SUFFIX: Final = ".run.db"
 """What recordings end in."""
 
 SILENT: Final = 60.0
-"""Seconds without a word after which a job that was not ended is lost."""
+"""Seconds without a word, or three times as long as its writer collects for, after which a job that was not ended is lost."""
+_ASKED_AFTER: Final = 3.0
+"""So many times as long as its writer collects for nothing was heard: it is seen whether there is such a process."""
+_ANOTHER: Final = 600_000_000_000
+"""Nanoseconds of nothing between two runs that several nodes of torchrun have given one id: it is made of an address."""
 
 LATEST: Final = "latest"
 
@@ -190,8 +195,9 @@ class Run:
         """A job that is called running, of which nothing can be heard any more, is lost."""
         if job.state != RUNNING:
             return job
-        silent = self._now_ns - about.heard_ns > (SILENT + 3 * about.interval) * 1e9
-        return replace(job, state=LOST) if about.ended_ns is not None or silent or _is_gone(about) else job
+        silence, usual = (self._now_ns - about.heard_ns) / 1e9, max(about.interval, about.batch)
+        lost = silence > max(SILENT, _ASKED_AFTER * usual) or (silence > _ASKED_AFTER * usual and _is_gone(about))
+        return replace(job, state=LOST) if about.ended_ns is not None or lost else job
 
 
 def _is_gone(about: About) -> bool:
@@ -223,10 +229,25 @@ def find_runs(folder: str | None = None) -> list[RunFiles]:
             runs.setdefault(recording.about.run, []).append((recording.about, path))
     found = []
     for run, files in runs.items():
-        files.sort(key=lambda each: _place(each[0]))
-        started = min(about.started_ns for about, _ in files)
-        found.append(RunFiles(run, files[0][0].name, started, tuple(path for _, path in files)))
+        for part in _apart(files) if run.startswith("torch-") else [files]:
+            part.sort(key=lambda each: _place(each[0]))
+            started = min(about.started_ns for about, _ in part)
+            found.append(RunFiles(run, part[0][0].name, started, tuple(path for _, path in part)))
     return sorted(found, key=lambda each: each.started_ns, reverse=True)
+
+
+def _apart(files: list[tuple[About, str]]) -> Iterator[list[tuple[About, str]]]:
+    """Files of one id whose times are far from each other: of one run after the other."""
+    part: list[tuple[About, str]] = []
+    heard = 0
+    for about, path in sorted(files, key=lambda each: each[0].started_ns):
+        if part and about.started_ns > heard + _ANOTHER:
+            yield part
+            part, heard = [], 0
+        part.append((about, path))
+        heard = max(heard, about.heard_ns)
+    if part:
+        yield part
 
 
 def open_run(which: str = LATEST, folder: str | None = None) -> Run:
@@ -243,10 +264,10 @@ def open_run(which: str = LATEST, folder: str | None = None) -> Run:
     if os.path.isdir(which):
         return _latest(which)
     if os.path.isfile(which):
-        with Recording(which) as recording:
-            run = recording.about.run
-        beside = [each for each in find_runs(os.path.dirname(os.path.abspath(which))) if each.run == run]
-        return Run(beside[0].paths if beside else (which,))
+        Recording(which).close()  # should it be no recording, that is said
+        path = os.path.abspath(which)
+        beside = (each.paths for each in find_runs(os.path.dirname(path)) if path in each.paths)
+        return Run(next(beside, (which,)))
     if which == LATEST:
         return _latest(folder)
     runs = find_runs(folder)

@@ -24,7 +24,7 @@ CREATE TABLE writer (
   run TEXT NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL,
   rank INTEGER, world_size INTEGER,
   started_ns INTEGER NOT NULL, heard_ns INTEGER NOT NULL, ended_ns INTEGER,
-  interval REAL NOT NULL, granularity TEXT NOT NULL,
+  interval REAL NOT NULL, batch REAL NOT NULL, granularity TEXT NOT NULL,
   versions TEXT NOT NULL, resource TEXT NOT NULL, tags TEXT NOT NULL
 );
 CREATE TABLE jobs (
@@ -47,9 +47,10 @@ CREATE TABLE series (
 CREATE TABLE layouts (id INTEGER PRIMARY KEY, series TEXT NOT NULL);
 CREATE TABLE blocks (
   id INTEGER PRIMARY KEY, layout INTEGER NOT NULL REFERENCES layouts (id),
-  first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL, looks INTEGER NOT NULL, times BLOB NOT NULL, data BLOB NOT NULL
+  first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL, looks INTEGER NOT NULL, open INTEGER NOT NULL,
+  times BLOB NOT NULL, data BLOB NOT NULL
 );
-CREATE INDEX blocks_when ON blocks (first_ns);
+CREATE INDEX blocks_when ON blocks (open, first_ns, id);
 CREATE TABLE minutes (
   minute INTEGER NOT NULL, series INTEGER NOT NULL, looks INTEGER NOT NULL,
   mean REAL NOT NULL, low REAL NOT NULL, high REAL NOT NULL, last REAL NOT NULL,
@@ -59,6 +60,7 @@ CREATE TABLE spans (
   span_id TEXT PRIMARY KEY, trace_id TEXT NOT NULL, parent_id TEXT NOT NULL, name TEXT NOT NULL,
   started_ns INTEGER NOT NULL, ended_ns INTEGER, status TEXT NOT NULL, attributes TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX spans_when ON spans (started_ns);
 CREATE TABLE alerts (
   id INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, rule TEXT NOT NULL, state TEXT NOT NULL, severity TEXT NOT NULL,
   device TEXT NOT NULL, message TEXT NOT NULL, trace_id TEXT NOT NULL, span_id TEXT NOT NULL, attributes TEXT NOT NULL

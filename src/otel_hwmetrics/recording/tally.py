@@ -80,7 +80,7 @@ class JobTally:
         self._looks += 1
         self._seconds += seconds
         for name, value in zip(FIGURES, sample[1:], strict=True):
-            if value is not None:
+            if value is not None and math.isfinite(value):
                 self._figures.setdefault(name, Tally()).add(value, seconds)
 
     @property

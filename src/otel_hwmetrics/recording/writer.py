@@ -7,14 +7,17 @@ is whole (https://www.sqlite.org/wal.html; with ``synchronous=NORMAL`` a power c
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from ctypes import py_object, pythonapi
 from dataclasses import asdict
-from typing import Final
+from itertools import groupby
+from typing import Any, Final
 
 from otel_hwmetrics.folders import served
 from otel_hwmetrics.model import Series
@@ -39,6 +42,10 @@ PATIENCE: Final = 1.0
 """Seconds that a commit waits for somebody else who has the file locked."""
 MOST_WAITING: Final = 600
 """Looks that wait for a commit while the disk refuses; of more the oldest are lost."""
+MOST_SAMPLES: Final = 50_000
+"""Looks at jobs, likewise."""
+MOST_OTHERS: Final = 10_000
+"""Spans, likewise; and alerts, and files."""
 _WAL_LIMIT: Final = 2**23
 _PRAGMAS: Final = (
     "synchronous = NORMAL",
@@ -51,8 +58,30 @@ _HARD: Final = 6  # of zlib, for what stays
 _Row = tuple[object, ...]
 
 
+# Again the same minute, where the clock was set back.
+_ADD_MINUTE: Final = """
+INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (minute, series) DO UPDATE SET
+  mean = (mean * looks + excluded.mean * excluded.looks) / (looks + excluded.looks), looks = looks + excluded.looks,
+  low = min(low, excluded.low), high = max(high, excluded.high), last = excluded.last
+"""
+
+
+def _plain(value: Any) -> Any:
+    """The same as SQLite takes it: text that is Unicode, as JSON and terminals need it, too, and numbers of 64 bits.
+
+    Linux allows any bytes in a path and a command line; Python shows the odd ones as lone surrogates (PEP 383).
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else float(value)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, tuple | list) else value
+
+
 def _text(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace").decode()
+    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
 
 
 class Writer:
@@ -72,7 +101,7 @@ class Writer:
     def __init__(self, path: str, about: About, *, detail: float = 86400.0, size: int = 2**30) -> None:
         self.path = path
         self.lost = 0
-        """Looks that were never written: the disk refused for too long."""
+        """What was never written: the disk refused for too long, or it could not be written anywhere."""
         self._series_wanted = about.granularity != SUMMARY
         self._interval = about.interval
         # On a server's file system, processes have no memory in common, which WAL needs: https://www.sqlite.org/wal.html.
@@ -88,17 +117,19 @@ class Writer:
             self._connection.close()
             raise
         self._upkeep = Upkeep(self._connection, detail, size)
+        self._kept_at = about.started_ns // MINUTE
+        self._most_journal = max(4 * _WAL_LIMIT, size // 4)
         self._ids: dict[Series, int] = {}
         self._layouts: dict[tuple[int, ...], int] = {}
         self._minute: OpenMinute | None = None
         self._tallies: dict[int, JobTally] = {}
-        self._last_look = 0
         self._looks: deque[Look] = deque()
         self._jobs: dict[int, Job] = {}
         self._samples: deque[tuple[int, JobSample]] = deque()
         self._spans: dict[str, RecordedSpan] = {}
-        self._alerts: list[RecordedAlert] = []
-        self._files: list[RecordedFile] = []
+        self._count = itertools.count().__next__
+        self._alerts: dict[int, RecordedAlert] = {}
+        self._files: dict[int, RecordedFile] = {}
 
     def look(self, time_ns: int, series: tuple[Series, ...], values: bytes) -> None:
         """One look at everything.
@@ -110,7 +141,6 @@ class Writer:
         """
         if not self._series_wanted:
             return
-        self._last_look = time_ns = max(time_ns, self._last_look)  # who has set the clock back has told a time twice
         self._looks.append(Look(time_ns, series, values))
         if len(self._looks) > MOST_WAITING:
             self._looks.popleft()
@@ -130,53 +160,83 @@ class Writer:
         self._tallies.setdefault(job_id, JobTally()).add(sample, totals)
         if self._series_wanted and any_figure(sample):
             self._samples.append((job_id, sample))
-            if len(self._samples) > MOST_WAITING:
+            if len(self._samples) > MOST_SAMPLES:
                 self._samples.popleft()
+                self.lost += 1
 
     def span(self, span: RecordedSpan) -> None:
         """A span has begun, or has ended."""
         self._spans[span.span_id] = span
+        self._bound(self._spans)
 
     def alert(self, alert: RecordedAlert) -> None:
         """An alert was told of."""
-        self._alerts.append(alert)
+        self._alerts[self._count()] = alert
+        self._bound(self._alerts)
 
     def file(self, file: RecordedFile) -> None:
         """There is another file of this run."""
-        self._files.append(file)
+        self._files[self._count()] = file
+        self._bound(self._files)
+
+    def _bound(self, waiting: dict[Any, Any]) -> None:
+        if len(waiting) > MOST_OTHERS:
+            del waiting[next(iter(waiting))]
+            self.lost += 1
 
     def commit(self, now_ns: int, *, ended: bool = False) -> None:
         """Write all that waits, in one transaction.
 
         Raises:
             sqlite3.Error: It cannot be; everything waits on.
+            Exception: What waits cannot be written anywhere, ever: it is let go of, and counted in `lost`.
         """
-        minute, ids, layouts = (
-            self._minute and self._minute.copy(), dict(self._ids), dict(self._layouts),
-        )  # fmt: skip
+        minute = self._minute.copy() if self._minute is not None else None
+        ids, layouts = dict(self._ids), dict(self._layouts)
         run = self._connection.execute
+        self._check_journal()
         run("BEGIN IMMEDIATE")
         try:
-            turned = False
-            for number, looks in _by_minute(self._looks):
-                if minute is not None and minute.number != number:
+            for number, looks in groupby(self._looks, lambda look: look.at_ns // MINUTE):
+                if minute is not None and (minute.number != number or len(minute.times) >= MOST_WAITING):
                     self._finish(minute, ids, layouts)
-                    minute, turned = None, True
+                    minute = None
                 minute = minute or OpenMinute(number)
-                self._go_on(minute, looks, ids, layouts)
+                self._go_on(minute, list(looks), ids, layouts)
             self._write_jobs()
             self._write_others()
             run("UPDATE writer SET heard_ns = ?, ended_ns = ? WHERE id = 1", (now_ns, now_ns if ended else None))
-            if turned:
+            kept_at = now_ns // MINUTE
+            if kept_at != self._kept_at:
                 self._upkeep.run(now_ns)
             run("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if self._connection.in_transaction:
                 run("ROLLBACK")
+            if isinstance(error, Exception) and not _is_the_disks(error):
+                self._let_go()
             raise
-        self._minute, self._ids, self._layouts = minute, ids, layouts
-        for waiting in (self._looks, self._jobs, self._samples, self._spans, self._alerts, self._files):
+        self._minute, self._ids, self._layouts, self._kept_at = minute, ids, layouts, kept_at
+        for waiting in self._waiting:
             waiting.clear()
+
+    @property
+    def _waiting(self) -> tuple[Any, ...]:
+        return self._looks, self._jobs, self._samples, self._spans, self._alerts, self._files
+
+    def _let_go(self) -> None:
+        """What is no disk's fault would be the same at the next try, and keep everything else from being written."""
+        self.lost += sum(map(len, self._waiting))
+        for waiting in self._waiting:
+            waiting.clear()
+
+    def _check_journal(self) -> None:
+        """The journal begins anew when all of it is in the file, for which nobody may be reading; it has its bound, too."""
+        if _size_of(f"{self.path}-wal") <= self._most_journal:
+            return
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if _size_of(f"{self.path}-wal") > self._most_journal:
+            raise sqlite3.OperationalError("somebody reads it without an end, and its journal has grown too long")
 
     def close(self, now_ns: int) -> None:
         """Write what waits, and say that it was ended in good order.
@@ -188,6 +248,7 @@ class Writer:
             self.commit(now_ns, ended=True)
             # So that whoever reads it needs to write nothing beside it; not while somebody does.
             with suppress(sqlite3.OperationalError):
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
                 self._connection.execute("PRAGMA journal_mode = DELETE")
         finally:
             self._connection.close()
@@ -200,7 +261,8 @@ class Writer:
         pythonapi.Py_IncRef(py_object(self._connection))
 
     def _introduce(self, about: About) -> None:
-        row = asdict(about) | {each: _text(dict(getattr(about, each))) for each in ("versions", "resource", "tags")}
+        told = {each: _text(dict(getattr(about, each))) for each in ("versions", "resource", "tags")}
+        row = {name: _plain(value) for name, value in (asdict(about) | told).items()}
         names = ", ".join(row)
         marks = ", ".join(f":{name}" for name in row)
         self._connection.execute(f"INSERT INTO writer (id, {names}) VALUES (1, {marks})", row)  # noqa: S608 - our own names
@@ -213,7 +275,7 @@ class Writer:
         for look in looks:
             minute.add(look)
         layout = self._layout(minute, ids, layouts)
-        minute.blocks.append(self._block(layout, minute.times[begin:], packed(minute.rows(begin))))
+        minute.blocks.append(self._block(layout, minute.times[begin:], packed(minute.rows(begin)), is_open=True))
 
     def _finish(self, minute: OpenMinute, ids: Mapping[Series, int], layouts: dict[tuple[int, ...], int]) -> None:
         """A minute is over: its parts become one block, which takes less than they do, and a row for each series."""
@@ -227,7 +289,7 @@ class Writer:
             if span is not None:
                 rows.append((minute.number, ids[series], *span))
         rows.sort(key=lambda row: row[1])  # type: ignore[arg-type,return-value] # a number
-        self._insert("minutes", rows)
+        self._connection.executemany(_ADD_MINUTE, rows)
 
     def _layout(self, minute: OpenMinute, ids: dict[Series, int], layouts: dict[tuple[int, ...], int]) -> int:
         """The number of the layout that has a minute's columns; what is not known yet is written."""
@@ -243,9 +305,9 @@ class Writer:
             layouts[columns] = int(run("INSERT INTO layouts (series) VALUES (?)", (_text(columns),)).lastrowid or 0)
         return layouts[columns]
 
-    def _block(self, layout: int, times: Sequence[int], data: bytes) -> int:
-        row = (layout, times[0], times[-1], len(times), packed_times(times), data)
-        insert = "INSERT INTO blocks (layout, first_ns, last_ns, looks, times, data) VALUES (?, ?, ?, ?, ?, ?)"
+    def _block(self, layout: int, times: Sequence[int], data: bytes, *, is_open: bool = False) -> int:
+        row = (layout, times[0], times[-1], len(times), is_open, packed_times(times), data)
+        insert = "INSERT INTO blocks (layout, first_ns, last_ns, looks, open, times, data) VALUES (?, ?, ?, ?, ?, ?, ?)"
         return int(self._connection.execute(insert, row).lastrowid or 0)
 
     def _write_jobs(self) -> None:
@@ -256,21 +318,26 @@ class Writer:
 
     def _write_others(self) -> None:
         self._insert("spans", map(_span_row, self._spans.values()))
-        self._insert("alerts", map(_alert_row, self._alerts))
-        self._insert("files", [(None, *each) for each in self._files])
+        self._insert("alerts", map(_alert_row, self._alerts.values()))
+        self._insert("files", [(None, *each) for each in self._files.values()])
 
     def _insert(self, table: str, rows: Iterable[_Row]) -> None:
-        rows = list(rows)
+        rows = [tuple(map(_plain, row)) for row in rows]
         if rows:
             marks = ", ".join("?" * len(rows[0]))
             self._connection.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", rows)  # noqa: S608 - our own names
 
 
-def _by_minute(looks: Sequence[Look] | deque[Look]) -> list[tuple[int, list[Look]]]:
-    parts: dict[int, list[Look]] = {}
-    for look in looks:
-        parts.setdefault(look.at_ns // MINUTE, []).append(look)
-    return list(parts.items())
+def _is_the_disks(error: Exception) -> bool:
+    """Whether it may be another time: full, locked, refused, damaged."""
+    return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+
+
+def _size_of(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
 
 
 def _job_row(job: Job) -> _Row:
