@@ -65,3 +65,12 @@ def test_what_recording_costs_is_measured() -> None:
         "every look at the job",
         "all",
     }
+
+
+def test_what_drawing_many_samples_costs_is_measured() -> None:
+    """From one line, and from a recording by the command as a user calls it."""
+    finished = run("plot_cost.py", "--samples", "20000", "--json")
+    assert finished.returncode == 0, finished.stderr
+    line, command = json.loads(finished.stdout)
+    assert (line["samples"], command["samples"]) == (20_000, 19_967)
+    assert command["seconds"] > line["seconds"] > 0

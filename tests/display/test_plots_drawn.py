@@ -194,6 +194,18 @@ def test_all_points_are_in_the_page(small: None) -> None:
     assert [trace["visible"] for trace in lines] == [True, "legendonly", True, True]
 
 
+@pytest.mark.parametrize(("lines", "how", "guides"), [(17, "axis", 0), (19, "overlaying", 1)])
+def test_of_many_lines_those_of_one_panel_are_told_of(small: None, lines: int, how: str, guides: int) -> None:
+    """And lanes get points for the mouse, since the end of a bar is not where it points."""
+    times = START + SECOND * np.arange(3)
+    many = tuple(Line(f"GPU {n}", times, np.ones(3), "#3b82f6") for n in range(lines))
+    one = timeline("x")
+    picture = Timeline(one.heading, (Panel("GPU", "%", many),), one.start_ns, one.end_ns, one.lanes)
+    told = json.loads(Elements(interactive.draw(picture, "name")).scripts[0])
+    assert told["layout"]["hoversubplots"] == how
+    assert sum(trace["marker"] == {"opacity": 0} for trace in told["data"] if "marker" in trace) == guides
+
+
 @pytest.mark.parametrize(
     ("seconds", "unit", "last"), [(90, "seconds", 90.0), (600, "minutes", 10.0), (36_000, "hours", 10.0)]
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final
 
+import numpy as np
 import plotly.graph_objects as go
 
 from otel_hwmetrics.display.plots.page import page, safe
@@ -33,6 +34,7 @@ _PANEL: Final = 132
 _LANE: Final = 22
 _BETWEEN: Final = 34
 _MARGIN: Final = {"l": 64, "r": 16, "t": 30, "b": 50}
+_MOMENTS: Final = 500
 _ROW: Final = 34
 _ROWS: Final = 70
 _FEW: Final = 18
@@ -92,10 +94,11 @@ def _timeline(picture: Timeline) -> Any:
     clock = _clock(picture)
     heights = [_LANE * each.count for each in picture.lanes] + [_PANEL * each.height for each in picture.panels]
     inside = sum(heights) + _BETWEEN * (len(heights) - 1)
+    together = sum(len(each.lines) for each in picture.panels) <= _FEW
     layout: dict[str, Any] = _common() | {
         "height": round(inside + _MARGIN["t"] + _MARGIN["b"]),
         "hovermode": "x unified",
-        "hoversubplots": "axis" if sum(len(each.lines) for each in picture.panels) <= _FEW else "overlaying",
+        "hoversubplots": "axis" if together else "overlaying",
         "shapes": list(_shapes(picture, clock)),
         "barmode": "overlay",
         "annotations": [],
@@ -113,6 +116,7 @@ def _timeline(picture: Timeline) -> Any:
         layout["annotations"].append(_title(part, domain[1]))
         if isinstance(part, Lanes):
             traces += [each for strip in part.strips for each in _strip(strip, part, axis, clock)]
+            traces += [] if together else [_guide(picture, part, axis, clock)]
         else:
             traces += [_line(line, part, axis, clock, groups) for line in part.lines]
         top -= height + _BETWEEN
@@ -307,6 +311,24 @@ def _strip(strip: Strip, lanes: Lanes, axis: str, clock: _Clock) -> Iterator[_Tr
                 "line": {"width": 1, "color": "#ffffff"},
             },
         }
+
+
+def _guide(picture: Timeline, lanes: Lanes, axis: str, clock: _Clock) -> _Trace:
+    """Points that nobody sees, for the mouse: it is told of all that is at the moment of the point that is nearest to it.
+
+    Of bars alone that would be the end of the nearest one, at which others are over.
+    """
+    moments = np.linspace(picture.start_ns, picture.end_ns, _MOMENTS)
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": clock.data(moments),
+        "y": np.full(_MOMENTS, lanes.count / 2),
+        "yaxis": axis,
+        "marker": {"opacity": 0},
+        "showlegend": False,
+        "hoverinfo": "none",
+    }
 
 
 def _dashboard(picture: Dashboard) -> Any:
