@@ -122,7 +122,6 @@ def test_a_backend_that_is_not_there(
     code, output, errors = typed(capfd, str(runs), "--format", "otlp", "--endpoint", "http://127.0.0.1:1")
     assert (code, output) == (1, "")
     assert errors.startswith("error: http://127.0.0.1:1 has not taken metrics: ")
-    assert "it was tried again, in vain: " in errors
     assert "refused" in errors
     assert errors.count("\n") == 1
 

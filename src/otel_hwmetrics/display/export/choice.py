@@ -105,8 +105,10 @@ def moment(text: str, started_ns: int, ended_ns: int) -> int:
         seconds = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(found[3]))
         base = started_ns if (found[1] or ("start" if found[2] == "+" else "end")) == "start" else ended_ns
         return base + round(seconds * 1e9) * (1 if found[2] == "+" else -1)
+    told = re.sub(r"[Zz]$", "+00:00", text)
+    told = re.sub(r"\.(\d{1,6})\d*", lambda found: f".{found[1]:0<6}", told)  # Python 3.10 takes three digits or six
     try:
-        when = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text))
+        when = datetime.fromisoformat(told)
     except ValueError:
         raise ValueError(
             f"{text!r} is no moment: 2026-03-01T14:05:09+01:00 (UTC without a zone), +10m after the run's beginning, "

@@ -113,11 +113,15 @@ class Backend:
                 exporter.shutdown()
 
     def _send(self, what: str, export: Callable[[], Any]) -> None:
-        with self._heard.on():
-            result = export()
-        if getattr(result, "name", "") != "SUCCESS":
-            why = redaction.text(self._heard.last or "it did not say why")
-            raise Refused(f"{redaction.url(self._where)} has not taken {what}: {why}")
+        try:
+            with self._heard.on():
+                result = export()
+            if getattr(result, "name", "") == "SUCCESS":
+                return
+            why = self._heard.last or "it did not say why"
+        except OSError as error:  # older exporters raise what `requests` does
+            why = f"{error}"
+        raise Refused(f"{redaction.url(self._where)} has not taken {what}: {redaction.text(why)}")
 
 
 def _exporters(endpoint: str | None, headers: Mapping[str, str] | None, protocol: str) -> tuple[Any, Any, Any]:
