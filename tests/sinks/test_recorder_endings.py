@@ -28,7 +28,16 @@ def looks(number):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
+def unhurried():
+    "This machine may be busy with anything else; how long an end may take is told by tests/faults."
+    from otel_hwmetrics.sinks import last_words, recorder
+    recorder.AT_EXIT = 60
+    recorder.Recorder.wait.__defaults__ = (60,)
+    last_words.LastWords.__init__.__defaults__ = (60,)
+
 def instrument(**more):
+    if more.get("record", True):
+        unhurried()
     options = {"record": True, "directory": sys.argv[1], "sample_interval": 0.2, "record_batch": 3600}
     return hw.instrument(sources="process,tree", **{**options, **more})
 """

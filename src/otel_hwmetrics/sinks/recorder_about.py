@@ -76,6 +76,7 @@ def about(config: Config, role: str, run: str, resource: Mapping[str, Any] | Non
         started_ns=now_ns,
         heard_ns=now_ns,
         interval=config.sample_interval,
+        batch=config.record_batch,
         granularity=config.record_granularity,
         versions=_versions(),
         resource=plain({**known, **(resource or {})}),
