@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -47,6 +46,14 @@ def test_what_is_the_command_s_passes_through(tmp_path: Path) -> None:
         assert (job.request.memory, job.request.by["memory"], dict(job.tags)) == (1024, "argument", {"team": "a"})
         assert written.abouts[0].role == PARENT
         assert written.ended_ns is not None
+        path = written.recordings[0].path
+    connection = sqlite3.connect(path)  # the seed's own queries
+    query = (
+        "SELECT job_id, timestamp, cpu_percent, memory_bytes, num_processes FROM job_resource_samples WHERE job_id = 1"
+    )
+    assert connection.execute(f"{query} ORDER BY timestamp").fetchall()
+    assert connection.execute("SELECT job_id, job_name FROM job_metadata").fetchall() == [(1, "sh")]
+    connection.close()
 
 
 @pytest.mark.parametrize(
@@ -259,20 +266,3 @@ def test_signals_and_files_are_as_without_us(tmp_path: Path) -> None:
     ]
     assert masks[0] == masks[1]
     assert len(masks[0]) == 2
-
-
-def test_the_seed_s_queries_work(tmp_path: Path) -> None:
-    """On a run's file, through SQLite alone."""
-    assert run("--", "sleep", "0.7", folder=tmp_path).returncode == 0
-    with recorded(tmp_path) as written:
-        path = written.recordings[0].path
-    copy = shutil.copy(path, tmp_path / "copy.db")
-    connection = sqlite3.connect(copy)
-    rows = connection.execute(
-        "SELECT job_id, timestamp, cpu_percent, memory_bytes, num_processes FROM job_resource_samples "
-        "WHERE job_id = 1 ORDER BY timestamp"
-    ).fetchall()
-    assert rows
-    assert connection.execute("SELECT job_id, job_name FROM job_metadata").fetchall() == [(1, "sleep")]
-    connection.close()
-    assert os.listdir(tmp_path / "runs") == [os.path.basename(path)]
