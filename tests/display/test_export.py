@@ -409,7 +409,8 @@ def test_a_clock_that_was_set_back_loses_no_look(tmp_path: Path) -> None:
     """Two looks that are told for one moment are two rows."""
     write(tmp_path / "a.run.db", [(START, {HOT: 1.0}), (START, {HOT: 2.0}), (START - SECOND, {HOT: 3.0})])
     with open_run(str(tmp_path)) as run:
-        assert [row["hw.temperature/gpu_1.gpu"] for row in in_csv(run, tmp_path / "x.csv")] == ["1.0", "2.0", "3.0"]
+        values = [row["hw.temperature/gpu_1.gpu"] for row in in_csv(run, tmp_path / "x.csv")]
+    assert sorted(values) == ["1.0", "2.0", "3.0"]
 
 
 def test_a_recording_that_is_being_written_has_no_reader_in_its_way(tmp_path: Path) -> None:

@@ -17,13 +17,12 @@ from typing import Final, NamedTuple
 from otel_hwmetrics.display.export.choice import Choice
 from otel_hwmetrics.display.export.columns import Column, columns_of, columns_of_job
 from otel_hwmetrics.model import Kind
-from otel_hwmetrics.recording import Block, Recording, Run
+from otel_hwmetrics.recording import Recording, Run
 from otel_hwmetrics.recording.nouns import FIGURES, PARENT, Job, Minute
 
 MINUTE: Final = 60_000_000_000
 _AT_ONCE: Final = 10 * MINUTE  # of what is read of a job at once
-_BLOCKS_AT_ONCE: Final = 5 * MINUTE
-_TOGETHER: Final = 60  # rows of minutes that are read at once
+_TOGETHER: Final = 60  # rows of minutes that are handed on at once
 
 
 class Looks(NamedTuple):
@@ -108,37 +107,19 @@ def _in_detail(part: Part, choice: Choice) -> Iterator[Looks]:
         return
     if part.rolled_until is not None:
         yield from _minutes(part, choice, part.rolled_until)
-    for block in _blocks(part.recording, choice):
+    for block in part.recording.blocks(choice.start_ns, choice.end_ns):
         columns = [(part.series[series.id], values) for series, values in block.columns if series.id in part.series]
         if columns:
             yield Looks(block.times, columns)
 
 
-def _blocks(recording: Recording, choice: Choice) -> Iterator[Block]:
-    """All blocks, some minutes at a time. In between nothing is being read: a file without WAL has its writer wait for that."""
-    first = next(recording.blocks(choice.start_ns, choice.end_ns), None)
-    begin = 0 if first is None else first.times[0] // MINUTE * MINUTE
-    while first is not None:
-        end = begin + _BLOCKS_AT_ONCE
-        last = end > recording.about.heard_ns or (choice.end_ns is not None and end > choice.end_ns)
-        start = begin if choice.start_ns is None else max(begin, choice.start_ns)
-        yield from list(recording.blocks(start, choice.end_ns if last else end - 1))
-        if last:
-            return
-        begin = end
-
-
 def _minutes(part: Part, choice: Choice, until: int) -> Iterator[Looks]:
-    """A look at the end of each minute of which no more is known; some of them at a time, as blocks."""
+    """A look at the end of each minute of which no more is known."""
     last = until - MINUTE if choice.end_ns is None else min(until, choice.end_ns) - MINUTE
     start = None if choice.start_ns is None else choice.start_ns - MINUTE
-    while True:
-        found = list(islice(part.recording.every_minute(start, last, part.series.keys()), _TOGETHER))
-        if found:
-            yield _as_looks(part, found)
-        if len(found) < _TOGETHER:
-            return
-        start = found[-1][0] + MINUTE
+    minutes = part.recording.every_minute(start, last, part.series.keys())
+    while found := list(islice(minutes, _TOGETHER)):
+        yield _as_looks(part, found)
 
 
 def _as_looks(part: Part, minutes: Sequence[tuple[int, Mapping[int, Minute]]]) -> Looks:
