@@ -19,7 +19,8 @@ DEADLINE = 60.0
 
 def environ(folder: Path, **more: str) -> dict[str, str]:
     """An environment without anybody's options, with files below a folder."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "SLURM_", "COV"))}
+    others = ("OTEL_", "SLURM_", "COV", "LC_", "LANG")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     own = {"XDG_STATE_HOME": str(folder / "state"), "OTEL_PYTHON_HWMETRICS_LOUD": "1"}
     return clean | own | more
 

@@ -106,15 +106,34 @@ def test_the_environment_tells_of_the_run_and_leaves_the_user_s_words_alone(tmp_
 
 
 def test_unwatched_it_is_as_typed_by_itself(tmp_path: Path) -> None:
-    """Neither instrumented nor recorded, and the environment is as it was."""
-    target = tmp_path / "environ.json"
-    for more, option in (({}, ["--no-resource-monitoring"]), ({"OTEL_PYTHON_HWMETRICS_ENABLED": "false"}, [])):
-        code = "import os, sys\n" + ENVIRONMENT + "sys.exit(7 if 'opentelemetry' in sys.modules else 5)"
-        done = run(*option, "--", PYTHON, script(tmp_path, code), str(target), folder=tmp_path, **more)
-        assert (done.returncode, done.stdout, done.stderr) == (5, "", "")
-        expected = launched.environ(tmp_path, **more)
-        assert {**json.loads(target.read_text()), "LC_CTYPE": ""} == {**expected, "LC_CTYPE": ""}
+    """Neither instrumented nor recorded, and the environment is as it was, before Python saw to its locale."""
+    code = "import sys; sys.exit(7 if 'opentelemetry' in sys.modules else 5)"
+    done = run("--no-resource-monitoring", "--", PYTHON, "-c", code, folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (5, "", "")
+    off = {"OTEL_PYTHON_HWMETRICS_ENABLED": "false"}
+    told = run("--", "/usr/bin/env", "-0", folder=tmp_path, **off)
+    assert dict(each.split("=", 1) for each in told.stdout.split("\0") if each) == launched.environ(tmp_path, **off)
+    assert told.stderr == ""
     assert not (tmp_path / "runs").exists()
+
+
+def test_nobody_has_to_take_what_is_ours(tmp_path: Path) -> None:
+    """With errors closed, or nobody reading them, the exit code is the command's, and its output its own."""
+    command = launched.words("--", "sh", "-c", "sleep 0.3; echo mine; exit 8", folder=tmp_path)
+    for text in (
+        'exec "$@" 2>&-',
+        '{ "$@"; echo $? >code; } 2>&1 >out | true; test "$(cat code)" = 8 && cat out; exit 8',
+    ):
+        ran = subprocess.run(
+            ["/bin/sh", "-c", text, "sh", *command],
+            cwd=tmp_path,
+            env=launched.environ(tmp_path),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert (ran.returncode, ran.stdout) == (8, "mine\n")
 
 
 @pytest.mark.parametrize(

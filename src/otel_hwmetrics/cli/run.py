@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _plan(given: argparse.Namespace, words: list[str]) -> Plan | None:
     if given.file is None:
         from otel_hwmetrics.jobs.command import name_of
 
-        name = given.name or name_of(words)
+        name = given.name or _as_name(name_of(words))
         return Plan((JobSpec(name, tuple(words), request=request, tags=tags),), name=name, tags=tags)
     from otel_hwmetrics.jobs.file import FileError, read
 
@@ -130,7 +131,7 @@ def _plan(given: argparse.Namespace, words: list[str]) -> Plan | None:
     stem = os.path.basename(given.file).rpartition(".")[0] or os.path.basename(given.file)
     return replace(
         plan,
-        name=given.name or plan.name or stem,
+        name=given.name or plan.name or _as_name(stem),
         jobs=tuple(replace(job, tags={**plan.tags, **tags, **job.tags}) for job in plan.jobs),
     )
 
@@ -158,7 +159,7 @@ def _code(plan: Plan, given: argparse.Namespace) -> int:
             return 1
     run = run_id(os.environ) if config is None else config.record_run
     settings = Settings(config, run, plan.name, given.max_parallel or _cpus(), logs, say)
-    launcher = Launcher(plan.jobs, settings, os.environ)
+    launcher = Launcher(plan.jobs, settings, _environ())
     launcher.run()
     if config is not None:
         _sum_up(launcher, plan, quiet=given.quiet)
@@ -181,7 +182,7 @@ def _config(plan: Plan, given: argparse.Namespace) -> Config | None:
             "directory": given.directory,
         }
     )
-    for error in errors:
+    for error in errors if not given.quiet else ():
         _say(f"passed over: {error}")
     if not config.enabled:
         return None
@@ -227,7 +228,7 @@ def _sum_up(launcher: Launcher, plan: Plan, *, quiet: bool) -> None:
             from otel_hwmetrics.recording import open_run
 
             with open_run(path) as run:
-                print(short_summary(run), file=sys.stderr)
+                _tell(short_summary(run))
         if plan.plots:
             _draw(path, quiet=quiet)
 
@@ -251,15 +252,34 @@ def _exit(launcher: Launcher, *, several: bool) -> int:
     if code is None:
         return 1
     if code < 0:
-        sys.stdout.flush()
-        sys.stderr.flush()
         end_by(-code)
         return BY_SIGNAL - code
     return code
 
 
 def _say(text: str) -> None:
-    print(f"otel-hwmetrics: {text}", file=sys.stderr, flush=True)
+    _tell(f"otel-hwmetrics: {text}")
+
+
+def _tell(text: str) -> None:
+    """Print to the errors; who does not take that any more has no say in how the jobs end."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
+
+
+def _environ() -> dict[str, str]:
+    """The environment as it was before this interpreter began, which sets LC_CTYPE in the C locale (PEP 538)."""
+    environ = dict(os.environ)
+    with suppress(OSError), open("/proc/self/environ", "rb") as file:
+        if not any(each.startswith(b"LC_CTYPE=") for each in file.read().split(b"\0")):
+            environ.pop("LC_CTYPE", None)
+    return environ
+
+
+def _as_name(text: str) -> str:
+    """A name as the option `record_name` takes it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text).strip()[:128] or "run"
 
 
 def _amount(name: str) -> Callable[[str], Any]:

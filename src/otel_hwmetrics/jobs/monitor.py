@@ -45,6 +45,7 @@ class Monitor:
         """The file that was written, once it is; empty for none."""
         self._watch = watch
         self._pipeline: Pipeline | None = None
+        sources = self._sources(config, lists)
         # No handlers of ours for signals, and nothing of a training that would be this process itself.
         config = replace(
             config,
@@ -58,7 +59,6 @@ class Monitor:
             stall_stacks=False,
             span_summary=False,
         )
-        sources = self._sources(config, lists)
         with guard("watching the jobs"):
             pipeline = Pipeline(
                 config,
