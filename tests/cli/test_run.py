@@ -241,12 +241,17 @@ def test_plots_lie_beside_the_recording(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_alerts_are_told_where_nobody_else_does(tmp_path: Path) -> None:
-    """Of a command that does not measure itself, as lines of the log and in the recording."""
+    """Of a command that does not measure itself, as lines of the log and in the recording; of the sources that are named."""
     rules = json.dumps({"always": {"metric": "system.memory.usage", "above": 1, "message": "Memory is there."}})
-    done = run("--interval", "0.5", "--", "sleep", "2", folder=tmp_path, OTEL_PYTHON_HWMETRICS_RULES=rules)
+    said = {"OTEL_PYTHON_HWMETRICS_RULES": rules, "OTEL_PYTHON_HWMETRICS_SOURCES": "system,tree"}
+    done = run("--interval", "0.5", "--", "sleep", "2", folder=tmp_path, **said)
     assert launched.lines(done.stderr, "Memory is there.")
     with recorded(tmp_path) as written:
         assert "always" in {alert.rule for alert in written.alerts()}
+        series = written.recordings[0].series()
+    assert {each.attributes["hwmetrics.source"] for each in series if "hwmetrics.source" in each.attributes} == {
+        "system"
+    }
 
 
 def test_several_tasks_of_a_step_write_one_run(tmp_path: Path) -> None:
