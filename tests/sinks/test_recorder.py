@@ -457,15 +457,21 @@ def test_series_come_and_go_and_each_keeps_its_values(tmp_path: Path) -> None:
     recording.file.finish()
 
 
-def test_the_same_series_are_the_same_tuple(tmp_path: Path) -> None:
-    """From look to look, or each would cost the writer a comparison of hundreds."""
-    recording = Recording(tmp_path, EVERY - {DETAIL.metric.name})
-    looks = [{GPUS[0]: 1.0, DETAIL: 9.0}, {GPUS[0]: 1.0, GPUS[1]: 9.0}]
+@pytest.mark.parametrize("elected", [True, False])
+def test_the_same_series_are_the_same_tuple(tmp_path: Path, *, elected: bool) -> None:
+    """From look to look, or each would cost the writer a comparison of hundreds; also where another rank tells of some."""
+
+    def kept(series: tuple[Series, ...], _: float) -> tuple[Series, ...]:
+        return series if elected else tuple(each for each in series if each != MEMORY)
+
+    recording = Recording(tmp_path, choice=Choice(EVERY - {DETAIL.metric.name}, kept))
+    looks = [{GPUS[0]: 1.0, DETAIL: 9.0, MEMORY: 1.0}, {GPUS[0]: 1.0, GPUS[1]: 9.0, MEMORY: 1.0}]
     for _ in range(3):
         for points in looks:
             recording.look(points)
     rows = [look.row.series for look in recording.recorder._looks if look.row is not None]
     assert len({id(series) for series in rows}) == 2
+    assert [len(series) for series in rows] == [2 if elected else 1, 3 if elected else 2] * 3
 
 
 def test_a_summary_has_one_row_a_job_and_no_looks(tmp_path: Path) -> None:

@@ -78,13 +78,21 @@ def recorded(folder: Path) -> Run:
     return open_run(str(folder))
 
 
+HEARD = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""Where tests run in the background of a shell, it is ignored."""
+
 ENDINGS = {
     "by itself": ("instrument(); looks(2)", 0, "done", None),
     "by an exit": ("instrument(); looks(2); sys.exit(3)", 3, "done", None),
     "by an exception": ("instrument(); looks(2); raise ValueError('x')", 1, "failed", 1),
     "by an exception within": ("with instrument():\n    looks(2)\n    raise ValueError('x')", 1, "failed", 1),
     "by an exit within": ("with instrument():\n    looks(2)\n    sys.exit(3)", 3, "failed", 3),
-    "by Ctrl-C": ("instrument(); looks(2); os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", -2, "failed", -2),
+    "by Ctrl-C": (
+        f"{HEARD}; instrument(); looks(2); os.kill(os.getpid(), signal.SIGINT); time.sleep(60)",
+        -2,
+        "failed",
+        -2,
+    ),
     "by SIGTERM": ("instrument(); looks(2); os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", -15, "failed", -15),
     "switched off": ("instrument(); looks(2); hw.uninstrument()", 0, "done", None),
 }
