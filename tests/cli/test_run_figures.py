@@ -120,12 +120,15 @@ def test_three_real_jobs(tmp_path: Path) -> None:
 
 def test_a_job_shorter_than_a_look_has_figures(tmp_path: Path) -> None:
     """Its time, its CPU time, how many CPUs that were, and its memory, where it lived for a tenth of a second."""
-    text = "import time\nwhile time.process_time() < 0.2: pass\nheld = bytearray(90 * 2**20)\ntime.sleep(0.3)"
+    text = "import time\nwhile time.process_time() < 0.2: pass\nheld = bytearray(90 * 2**20)\ntime.sleep(0.9)"
     done = run("--interval", "30", "--", PYTHON, "-I", script(tmp_path, text), folder=tmp_path)
     assert done.returncode == 0
     assert "Python's option -I keeps auto-instrumentation out" in done.stderr
     with recorded(tmp_path) as written:
         job = written.jobs()[0]
+        last = written.job_samples(1)[-1]
+    assert job.ended_ns is not None
+    assert last.at_ns > job.ended_ns - 250_000_000  # it was looked at once more as it had ended
     assert job.summary.cpu_seconds is not None
     assert job.summary.cpu_seconds >= 0.2
     assert job.runtime is not None

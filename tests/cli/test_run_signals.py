@@ -113,13 +113,15 @@ def test_what_a_terminal_sends_comes_once(tmp_path: Path) -> None:
 
 
 def test_what_was_ignored_stays_ignored(tmp_path: Path) -> None:
-    """As under nohup(1): neither the launcher nor the command ends by SIGHUP."""
-    command = words("--quiet", "--", "sh", "-c", "echo $$ >pid; sleep 0.8; exit 4", folder=tmp_path)
+    """As under nohup(1): by SIGHUP neither the launcher nor a command ends, nor is a further job left out."""
+    (tmp_path / "jobs.yaml").write_text(IGNORING)
+    command = words("--quiet", "--file", "jobs.yaml", folder=tmp_path)
     ignoring = ["/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command]
     job = subprocess.Popen(ignoring, cwd=tmp_path, env=environ(tmp_path))
     os.kill(_pid(tmp_path), signal.SIGHUP)
     os.kill(job.pid, signal.SIGHUP)
-    assert job.wait(timeout=60) == 4
+    assert job.wait(timeout=60) == 0
+    assert (tmp_path / "next").exists()
 
 
 def test_the_end_of_the_launcher_is_not_the_command_s(tmp_path: Path) -> None:
@@ -153,9 +155,14 @@ def test_the_end_of_the_launcher_is_not_the_command_s(tmp_path: Path) -> None:
         assert [(each.name, each.state) for each in written.jobs()] == [("sh", LOST)]
 
 
+IGNORING = """
+jobs:
+  - {name: long, command: "echo $$ >pid; sleep 0.8"}
+  - {name: next, command: touch next, blocked_by: long}
+"""
 JOBS = """
 jobs:
-  - {name: long, command: "echo $$ >pid; sleep 60; echo late"}
+  - {name: long, command: "echo $$ >pid; sleep 600; echo late"}
   - {name: next, command: touch next, blocked_by: long}
 """
 
