@@ -120,7 +120,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_no_text_is_markup(small: None, text: str, make: Any) -> None:
     """The elements of a page are the same whatever was recorded, and so are those that plotly makes of its texts."""
-    drawn, usual = Elements(interactive.draw(make(text), "name")), Elements(interactive.draw(make("usual"), "name"))
+    drawn, usual = Elements(interactive.draw(make(text), text)), Elements(interactive.draw(make("usual"), "name"))
     assert drawn.found == usual.found
     assert len(drawn.scripts) == 3
     told, other = (json.loads(each.scripts[0]) for each in (drawn, usual))

@@ -224,6 +224,14 @@ def test_old_looks_at_gpus_are_drawn_by_the_minute(run: Run, monkeypatch: pytest
     assert power[5:] == pytest.approx(np.full(len(power) - 5, 240.0), rel=0.2)
 
 
+def test_a_counter_that_begins_anew_is_no_power() -> None:
+    """Energy that becomes less is a driver that was loaded again; two looks at one moment have no speed."""
+    times = START + SECOND * np.array([0, 2, 3, 3, 5])
+    at, watts = gather._growth(times, np.array([100.0, 300.0, 10.0, 20.0, 120.0]))
+    assert at.tolist() == [times[1], times[4]]
+    assert watts.tolist() == [100.0, 50.0]
+
+
 def test_spans_are_those_of_the_job_s_own_processes(tmp_path: Path) -> None:
     """Of several ranks the first stands for all, and it is said; the alerts are those of all."""
     jobs = [Job(1, "a", started_ns=START, host="node7"), Job(2, "b", started_ns=START, host="node7")]
