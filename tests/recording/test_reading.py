@@ -17,9 +17,9 @@ import pytest
 
 from otel_hwmetrics.folders import host
 from otel_hwmetrics.recording import Recording, RecordingError, Run, Writer, find_runs, open_run, opening
-from otel_hwmetrics.recording.nouns import DONE, LOST, PARENT, RUNNING, Job
+from otel_hwmetrics.recording.nouns import DONE, LOST, PARENT, RUNNING, Job, RecordedSpan, Totals
 from otel_hwmetrics.recording.schema import VERSION
-from recorded import REQUEST, SECOND, SERIES, START, about, epochs, run, values
+from recorded import REQUEST, SECOND, SERIES, START, about, epochs, run, sample, values
 
 
 def _give(writer: Writer, second: int) -> None:
@@ -72,6 +72,27 @@ def test_ranks_are_one_run(tmp_path: Path) -> None:
         assert len(found.alerts()) == 6
         with pytest.raises(RecordingError, match=r"no job 4 .* there are: 1, 2, 3"):
             found.job_samples(4)
+
+
+def test_a_process_that_lost_its_file_goes_on_in_another(tmp_path: Path) -> None:
+    """It is one job still, with all that it came to; and it ended when the last file says so."""
+    first = Writer(str(tmp_path / "1.run.db"), about())
+    first.job(Job(1, "train", started_ns=START))
+    for second in range(10):
+        first.sample(1, sample(second), Totals(1.5 * second))
+    first.span(RecordedSpan("t", "s", "", "epoch", START, None))
+    first.commit(START + 9 * SECOND)
+    second_one = Writer(str(tmp_path / "2.run.db"), about(started_ns=START + 10 * SECOND))
+    second_one.go_on_from(first)
+    for second in range(10, 20):
+        second_one.sample(1, sample(second), Totals(1.5 * second))
+    second_one.close(START + 20 * SECOND)
+    with open_run("latest", str(tmp_path)) as found:
+        (job,) = found.jobs()
+        assert (job.id, job.summary.looks, job.summary.cpu_seconds) == (1, 20, 28.5)
+        assert len(found.job_samples(1)) == 20
+        assert found.ended_ns == START + 20 * SECOND
+        assert {span.span_id for span in found.spans()} == {"s"}
 
 
 def test_the_launcher_knows_the_jobs_and_their_processes_the_spans(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ class Run:
                 recording.close()
             raise
         self.recordings: tuple[Recording, ...] = tuple(sorted(opened, key=lambda each: _place(each.about)))
-        self._places: dict[int, tuple[Recording, int]] | None = None
+        self._places: dict[int, tuple[list[Recording], int]] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -131,9 +131,8 @@ class Run:
     @property
     def ended_ns(self) -> int | None:
         """When the last of its writers ended in good order, the launcher where there is one; None while one runs or is lost."""
-        ends = [about.ended_ns for about in self.abouts if about.role == PARENT] or [
-            each.ended_ns for each in self.abouts
-        ]
+        last = [files[-1].about for files in self._writers()]
+        ends = [about.ended_ns for about in last if about.role == PARENT] or [each.ended_ns for each in last]
         return None if None in ends else max(end for end in ends if end is not None)
 
     def jobs(self) -> list[Job]:
@@ -143,14 +142,23 @@ class Run:
         """
         jobs: list[Job] = []
         self._places = {}
-        of_launchers = [each for each in self.recordings if each.about.role == PARENT]
-        sources = of_launchers or self.recordings
-        for recording in sources:
-            for job in recording.jobs():
+        writers = self._writers()
+        sources = [files for files in writers if files[0].about.role == PARENT] or writers
+        for files in sources:
+            latest = {job.id: (job, recording.about) for recording in files for job in recording.jobs()}
+            for job, about in latest.values():
                 number = job.id if len(sources) == 1 else len(jobs) + 1
-                self._places[number] = (recording, job.id)
-                jobs.append(self._standing(replace(job, id=number), recording.about))
+                self._places[number] = (files, job.id)
+                jobs.append(self._standing(replace(job, id=number), about))
         return jobs
+
+    def _writers(self) -> list[list[Recording]]:
+        """The files by their writer: one that lost its file has gone on in another, with what its jobs came to before."""
+        found: dict[tuple[object, ...], list[Recording]] = {}
+        for recording in self.recordings:
+            about = recording.about
+            found.setdefault((about.role, about.host, about.pid, about.rank), []).append(recording)
+        return list(found.values())
 
     def job_samples(self, job_id: int, start_ns: int | None = None, end_ns: int | None = None) -> list[JobSample]:
         """The looks at a job, by their time.
@@ -163,8 +171,8 @@ class Run:
         Raises:
             RecordingError: There is no such job.
         """
-        recording, number = self._place_of(job_id)
-        return recording.job_samples(number, start_ns, end_ns)
+        files, number = self._place_of(job_id)
+        return [sample for recording in files for sample in recording.job_samples(number, start_ns, end_ns)]
 
     def spans(self) -> list[RecordedSpan]:
         """The training spans of all files, by their beginning."""
@@ -182,7 +190,7 @@ class Run:
         found = [row for recording in self.recordings for row in rows(recording)]
         return sorted(found, key=key)  # type: ignore[arg-type] # each orders its own
 
-    def _place_of(self, job_id: int) -> tuple[Recording, int]:
+    def _place_of(self, job_id: int) -> tuple[list[Recording], int]:
         if self._places is None:
             self.jobs()
         places = self._places or {}

@@ -125,11 +125,21 @@ class Writer:
         self._tallies: dict[int, JobTally] = {}
         self._looks: deque[Look] = deque()
         self._jobs: dict[int, Job] = {}
+        self._all_jobs: dict[int, Job] = {}
         self._samples: deque[tuple[int, JobSample]] = deque()
         self._spans: dict[str, RecordedSpan] = {}
+        self._open_spans: dict[str, RecordedSpan] = {}
         self._count = itertools.count().__next__
         self._alerts: dict[int, RecordedAlert] = {}
         self._files: dict[int, RecordedFile] = {}
+
+    def go_on_from(self, before: Writer) -> None:
+        """Go on from another file of this process, which is written no further: sums of jobs begin where they were there."""
+        self._tallies = before._tallies
+        self._all_jobs = dict(before._all_jobs)
+        self._jobs = dict(before._all_jobs)
+        for span in before._open_spans.values():
+            self.span(span)
 
     def look(self, time_ns: int, series: tuple[Series, ...], values: bytes) -> None:
         """One look at everything.
@@ -148,7 +158,7 @@ class Writer:
 
     def job(self, job: Job) -> None:
         """A job is known, or has changed; its `summary` is made of its samples, whatever is said here."""
-        self._jobs[job.id] = job
+        self._jobs[job.id] = self._all_jobs[job.id] = job
         tally = self._tallies.get(job.id)
         if (
             tally is None or tally.is_new
@@ -168,6 +178,12 @@ class Writer:
         """A span has begun, or has ended."""
         self._spans[span.span_id] = span
         self._bound(self._spans)
+        if span.ended_ns is None:
+            self._open_spans[span.span_id] = span
+            if len(self._open_spans) > MOST_OTHERS:
+                del self._open_spans[next(iter(self._open_spans))]
+        else:
+            self._open_spans.pop(span.span_id, None)
 
     def alert(self, alert: RecordedAlert) -> None:
         """An alert was told of."""

@@ -291,5 +291,5 @@ def _exit_code_of(error: BaseException | None) -> int | None:
         return -signal.SIGINT
     if isinstance(error, SystemExit):
         code = error.code
-        return 0 if code is None else code if isinstance(code, int) else 1
+        return 0 if code is None else code & 0xFF if isinstance(code, int) else 1  # what waitpid(2) gives of it
     return 1

@@ -73,6 +73,7 @@ class RecordingFile:
         self.missing = 0
         """Looks that were never written, since the disk refused for too long."""
         self.writer: Writer | None = None
+        self._before: Writer | None = None
         self._folder = folder
         self._about = about
         self._bounds = (detail, size)
@@ -145,6 +146,9 @@ class RecordingFile:
         detail, size = self._bounds
         try:
             self.writer = Writer(self.path, about, detail=detail, size=size)
+            if self._before is not None:
+                self.writer.go_on_from(self._before)
+                self._before = None
         except BaseException:
             for ending in (*BESIDE, ""):  # the next try makes another one
                 self._folder.remove(name + ending)
@@ -179,6 +183,7 @@ class RecordingFile:
         faults[_PLACE] += 1
         if self.writer is not None:
             self.writer.abandon()
+            self._before = self.writer
         self.writer = None
 
     def _failed(self, error: Exception) -> None:
