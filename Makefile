@@ -66,12 +66,13 @@ kills: $(VENV)/.has-test ## Kill 50 recorded jobs at random moments, and see tha
 soak-faults: $(VENV)/.has-test ## Look 200,000 times while everything fails, with all sources; takes half an hour.
 	OTEL_PYTHON_HWMETRICS_LOUD=0 PYTHONPATH=tests $(BIN)/python -m faults.soak --everything $(ARGS)
 
-bench: $(VENV)/.has-bench $(VENV)-frameworks/.has-frameworks ## Measure what a sample, a span, a step, a child process, a recording and a training cost.
+bench: $(VENV)/.has-bench $(VENV)-frameworks/.has-frameworks ## Measure what a sample, a span, a step, a child process, a recording, a plot and a training cost.
 	$(BIN)/python benchmarks/sample_cost.py $(ARGS)
 	$(BIN)/python benchmarks/span_cost.py
 	$(BIN)/python benchmarks/step_cost.py
 	$(BIN)/python benchmarks/child_cost.py
 	$(BIN)/python benchmarks/recording_cost.py
+	$(BIN)/python benchmarks/plot_cost.py
 	$(VENV)-frameworks/bin/python benchmarks/training_speed.py
 
 clean: ## Remove the environment and everything that was built or measured.

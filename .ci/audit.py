@@ -47,7 +47,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLE = Path(__file__).with_name("advisories.toml")
 OSV = "https://api.osv.dev/v1/querybatch"
 OURS = "otel-hwmetrics"
-EXTRAS = ("otlp", "demo", "notify")
+EXTRAS = ("otlp", "demo", "notify", "run", "plot", "parquet")
 """Those that users install; ROCm brings what `amd` binds."""
 PATIENCE = 10.0
 """Seconds for a service to send something."""

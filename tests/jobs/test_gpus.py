@@ -179,7 +179,7 @@ def test_a_run_on_gpus_is_recorded_from_outside(tmp_path: Path) -> None:
     """A command that is not Python, on scripted GPUs of which nothing tells who uses them: those that it may use."""
     (tmp_path / "gpus.toml").write_text(SCENARIO)
     more = {"OTEL_PYTHON_HWMETRICS_FAKE_NVML": str(tmp_path / "gpus.toml"), "CUDA_VISIBLE_DEVICES": "0"}
-    done = run("--interval", "0.5", "--gpus", "2", "--", "sleep", "2.2", folder=tmp_path, **more)
+    done = run("--interval", "0.5", "--gpus", "2", "--", "sleep", "4.5", folder=tmp_path, **more)
     assert done.returncode == 0
     with recorded(tmp_path) as written:
         job = written.jobs()[0]

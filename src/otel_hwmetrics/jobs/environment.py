@@ -25,7 +25,7 @@ def environment(
         environ: What it inherits, with what the job itself sets.
         config: The launcher's own options.
         run: The run's id.
-        name: The run's name.
+        name: The job's name: by it, what its processes record is known to be of this job.
         instrumented_by_us: Whether whoever typed it typed no ``opentelemetry-instrument``.
     """
     told = {

@@ -167,7 +167,7 @@ class Launcher:
         inherited, settings = {**self._environ, **job.environ}, self._settings
         if settings.config is None:
             return inherited
-        return environment(inherited, settings.config, settings.run, settings.name, instrumented_by_us=made.by_us)
+        return environment(inherited, settings.config, settings.run, job.name, instrumented_by_us=made.by_us)
 
     def _log(self, number: int, job: JobSpec) -> tuple[str, int | None]:
         """The file of a job's output, open; nothing where it is ours."""

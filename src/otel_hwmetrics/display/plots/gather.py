@@ -15,7 +15,16 @@ from otel_hwmetrics.catalog import gpu
 from otel_hwmetrics.display.plots.picture import Times, Values
 from otel_hwmetrics.model import Attribute
 from otel_hwmetrics.recording import Recording, Run
-from otel_hwmetrics.recording.nouns import FIGURES, PARENT, Job, JobSample, RecordedAlert, RecordedSeries, RecordedSpan
+from otel_hwmetrics.recording.nouns import (
+    FIGURES,
+    PARENT,
+    Job,
+    JobSample,
+    Minute,
+    RecordedAlert,
+    RecordedSeries,
+    RecordedSpan,
+)
 
 _AT_ONCE: Final = 250_000
 """Looks that are read at once: as objects they take ten times the memory of the arrays that they become."""
@@ -207,10 +216,12 @@ def _devices(
         if job.host and recording.about.host != job.host:
             continue
         chosen = _series(recording.series())
-        told = recording.values_of([each.id for _, _, each in chosen], begin, end) if chosen else {}
+        numbers = [each.id for _, _, each in chosen]
+        told = recording.values_of(numbers, begin, end) if chosen else {}
+        minutes = recording.minutes_of(numbers, begin, end) if chosen else {}
         for name, figure, series in chosen:
             if figure not in found.setdefault(name, {}):
-                whole, known_from = _whole(recording, series, told[series.id], begin, end)
+                whole, known_from = _whole(series, told[series.id], minutes[series.id])
                 if len(whole[0]):
                     since, found[name][figure] = max(since, known_from), whole
     devices = [Device(name, figures_of) for name, figures_of in found.items() if figures_of]
@@ -250,11 +261,7 @@ def _name(attributes: Mapping[str, Attribute]) -> str:
 
 
 def _whole(
-    recording: Recording,
-    series: RecordedSeries,
-    detail: tuple[array[int], array[float]],
-    begin: int | None,
-    end: int | None,
+    series: RecordedSeries, detail: tuple[array[int], array[float]], minutes: Sequence[Minute]
 ) -> tuple[tuple[Times, Values], int]:
     """A series over the whole job: every look as far back as there are any, before that the lowest and highest by the minute.
 
@@ -263,9 +270,7 @@ def _whole(
     """
     times, values = np.array(detail[0], np.int64), np.array(detail[1], np.float64)
     first = int(times[0]) if len(times) else None
-    old = [
-        each for each in recording.minutes(series.id, begin, end) if first is None or each.start_ns + _MINUTE <= first
-    ]
+    old = [each for each in minutes if first is None or each.start_ns + _MINUTE <= first]
     grows = series.metric == gpu.ENERGY.name
     if old:
         points = (
