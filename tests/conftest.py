@@ -26,7 +26,8 @@ _skipped: list[str] = []
 LONGEST = ("faults/test_soak.py", "alerts/test_soak.py")
 """Files that are begun first: one process is at each of them for minutes, and the others go through the rest meanwhile."""
 UNMEASURED = (
-    *("alerts/test_ahead.py", "alerts/test_baseline.py", "alerts/test_gpus.py", "alerts/test_over.py"),
+    *("alerts/test_ahead.py", "alerts/test_ahead_sudden.py", "alerts/test_baseline.py", "alerts/test_gpus.py"),
+    *("alerts/test_forecast_in_noise.py", "alerts/test_over.py"),
     *("sources/gpu/nvidia/test_faults.py", "sources/gpu/nvidia/test_events.py", "sources/gpu/amd/test_faults.py"),
     *("sources/tree/test_ends.py", "sources/tree/test_forest.py"),
     *("testing/captures/test_round_trip.py", "test_stepclock_races.py"),
