@@ -17,7 +17,7 @@ import pytest
 
 from otel_hwmetrics.folders import host
 from otel_hwmetrics.recording import Recording, RecordingError, Run, Writer, find_runs, open_run, opening
-from otel_hwmetrics.recording.nouns import DONE, LOST, PARENT, RUNNING, Job, RecordedSpan, Totals
+from otel_hwmetrics.recording.nouns import DONE, LOST, PARENT, RUNNING, Job, JobSample, RecordedSpan, Totals
 from otel_hwmetrics.recording.schema import VERSION
 from recorded import REQUEST, SECOND, SERIES, START, about, epochs, run, sample, values
 
@@ -59,6 +59,26 @@ def test_a_stretch_of_time_is_what_was_asked_for(tmp_path: Path) -> None:
         assert sum(len(block.times) for block in recording.blocks(start, end)) == 21
         assert [minute.start_ns for minute in recording.minutes(1, start, end)] == [START, START + 60 * SECOND]
         assert len(recording.values_of([each.id for each in recording.series()], start, end)) == len(recording.series())
+
+
+def test_parts_of_a_job_are_the_means_of_its_looks(tmp_path: Path) -> None:
+    """Every look is in one part; what is before and after the stretch is of the first and the last; absent is absent."""
+    path = tmp_path / "a.run.db"
+    writer = Writer(str(path), about())
+    writer.job(Job(1, "train", started_ns=START))
+    for second in range(20):
+        known = JobSample(START + second * SECOND, cpu=float(second), memory=7.0 if second < 5 else None)
+        writer.sample(1, known, Totals())
+    writer.close(START + 20 * SECOND)
+    with open_run(str(path)) as found:
+        parts = found.job_parts(1, START, START + 20 * SECOND, 4)
+        within = found.job_parts(1, START + 8 * SECOND, START + 12 * SECOND, 4)
+        nothing = found.job_parts(1, START, START, 4)
+    cpu = [(part.number, *part.figures["cpu"]) for part in parts]
+    assert cpu == [(0, 5, 2.0), (1, 5, 7.0), (2, 5, 12.0), (3, 5, 17.0)]
+    assert [part.figures.get("memory") for part in parts] == [(5, 7.0), None, None, None]
+    assert [part.figures["cpu"] for part in within] == [(9, 4.0), (1, 9.0), (1, 10.0), (9, 15.0)]
+    assert sum(part.figures["cpu"][0] for part in nothing) == 20
 
 
 def test_ranks_are_one_run(tmp_path: Path) -> None:

@@ -168,6 +168,18 @@ class JobSample(NamedTuple):
     gpu_temperature: float | None = None
 
 
+class JobPart(NamedTuple):
+    """What a job did over one of several parts of the time.
+
+    Attributes:
+        number: Which part, from 0.
+        figures: By the names of `FIGURES`, of those that are known of it: how many looks that is from, and their mean.
+    """
+
+    number: int
+    figures: Mapping[str, tuple[int, float]]
+
+
 class Totals(NamedTuple):
     """What a job has used by one look, beside the figures: sums from its beginning on. None where it is not known.
 

@@ -15,6 +15,7 @@ from otel_hwmetrics.recording.nouns import (
     FIGURES,
     About,
     Job,
+    JobPart,
     JobSample,
     RecordedAlert,
     RecordedFile,
@@ -88,6 +89,33 @@ class Recording(Details):
             cursor = self._connection.execute(query, (job_id, start, end))
             cursor.row_factory = None
             return [JobSample(*row) for row in cursor]
+
+    def job_parts(self, job_id: int, start_ns: int, end_ns: int, parts: int) -> list[JobPart]:
+        """What a job did over parts of a stretch of time, all as long; whatever the number of looks, little is kept of it.
+
+        Args:
+            job_id: Its number in this file.
+            start_ns: Where the first part begins; earlier looks are of that one.
+            end_ns: Where the last part ends; later looks are of that one.
+            parts: How many there are. Those without a look are left out.
+        """
+        names = ", ".join(f"count({name}), avg({name})" for name in FIGURES)
+        query = (
+            f"SELECT min(max((at_ns - ?) / ?, 0), ?) AS part, {names} FROM job_samples WHERE job_id = ?"  # noqa: S608 - our own names
+            " GROUP BY part ORDER BY part"
+        )
+        width = max(1, -((start_ns - end_ns) // parts))
+        with self._moment():
+            cursor = self._connection.execute(query, (start_ns, width, parts - 1, job_id))
+            cursor.row_factory = None
+            rows = cursor.fetchall()
+        return [
+            JobPart(
+                number,
+                {name: (told[2 * n], told[2 * n + 1]) for n, name in enumerate(FIGURES) if told[2 * n]},
+            )
+            for number, *told in rows
+        ]
 
     def spans(self) -> list[RecordedSpan]:
         """The training spans, by their beginning."""

@@ -18,6 +18,7 @@ from otel_hwmetrics.recording.nouns import (
     RUNNING,
     About,
     Job,
+    JobPart,
     JobSample,
     RecordedAlert,
     RecordedFile,
@@ -173,6 +174,21 @@ class Run:
         """
         files, number = self._place_of(job_id)
         return [sample for recording in files for sample in recording.job_samples(number, start_ns, end_ns)]
+
+    def job_parts(self, job_id: int, start_ns: int, end_ns: int, parts: int) -> list[JobPart]:
+        """What a job did over parts of a stretch of time; see `Recording.job_parts`. Of each file for itself.
+
+        Args:
+            job_id: Its number, as `jobs` has it.
+            start_ns: Where the first part begins.
+            end_ns: Where the last part ends.
+            parts: How many there are.
+
+        Raises:
+            RecordingError: There is no such job.
+        """
+        files, number = self._place_of(job_id)
+        return [part for recording in files for part in recording.job_parts(number, start_ns, end_ns, parts)]
 
     def spans(self) -> list[RecordedSpan]:
         """The training spans of all files, by their beginning."""
