@@ -10,8 +10,8 @@ import pytest
 
 import recorded
 from otel_hwmetrics.cli import main
-from otel_hwmetrics.recording.nouns import RecordedAlert
-from recorded import START
+from otel_hwmetrics.recording.nouns import DONE, FAILED, PARENT, Job, RecordedAlert
+from recorded import SECOND, START
 from recorded_looks import write
 
 ALERT = RecordedAlert(START, "gpu_hot", "firing", "warning", "GPU 1", "\x1b[31mHot.")
@@ -51,6 +51,17 @@ def test_it_fails_where_it_is_asked_to(folder: Path, capfd: pytest.CaptureFixtur
     code, _, errors = typed(capfd, *runs, "--fail-on-worse", "10")
     assert (code, errors) == (1, "error: worse by more than 10%: new alert: gpu_hot on GPU 1, 1 time\n")
     assert typed(capfd, *reversed(runs), "--fail-on-worse", "10%")[::2] == (0, "")
+
+
+def test_it_fails_for_a_job_that_failed_whatever_it_is_called(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Runs that are named by hand have jobs that are named like them."""
+    for name, state, code in (("good", DONE, 0), ("bad", FAILED, 3)):
+        job = Job(1, name, "sh -c x", state, START, START + 60 * SECOND, exit_code=code)
+        write(folder / f"{name}.run.db", who=recorded.about(name, name=name, role=PARENT), jobs=[(job, [])])
+    code, output, errors = typed(capfd, "good", "bad", "--directory", str(folder), "--fail-on-worse", "10")
+    assert (code, errors) == (1, "error: worse by more than 10%: job bad is failed, and was done (exit code 3)\n")
+    assert "Nothing" not in output
+    assert typed(capfd, "bad", "good", "--directory", str(folder), "--fail-on-worse", "10")[::2] == (0, "")
 
 
 def test_json(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

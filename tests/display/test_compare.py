@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 import recorded
 from otel_hwmetrics.catalog import gpu, training
-from otel_hwmetrics.display.compare.figures import Figure, Measured, measured
-from otel_hwmetrics.display.compare.judging import BETTER, NOT_JUDGED, SAME, WORSE, Comparison, compared
+from otel_hwmetrics.display.compare.figures import LOOKS, PIECES, Figure, Measured, measured
+from otel_hwmetrics.display.compare.judging import BETTER, NOT_JUDGED, SAME, SPANS, WORSE, Comparison, compared
 from otel_hwmetrics.display.compare.noise import FEW, differ, differ_in_turn
 from otel_hwmetrics.display.compare.rows import ROWS, of_span
-from otel_hwmetrics.display.compare.showing import ALIKE, as_data, as_text
+from otel_hwmetrics.display.compare.showing import ALIKE, ELSE_ALIKE, as_data, as_text
 from otel_hwmetrics.model import Series
-from otel_hwmetrics.recording import open_run
-from otel_hwmetrics.recording.nouns import DONE, FAILED, Job, JobSample, RecordedAlert, RecordedSpan
+from otel_hwmetrics.recording import Recording, open_run
+from otel_hwmetrics.recording.nouns import DONE, FAILED, LOST, RUNNING, Job, JobSample, RecordedAlert, RecordedSpan
 from recorded import GIB, SECOND, START
 from recorded_looks import write
 
@@ -208,8 +208,8 @@ def test_alerts(
 
 def test_a_job_that_fails_now() -> None:
     """It is worse, whatever was measured."""
-    done = {"train": Job(1, "train", state=DONE, exit_code=0)}
-    failed = {"train": Job(1, "train", state=FAILED, exit_code=-9)}
+    done = [Job(1, "train", state=DONE, exit_code=0)]
+    failed = [Job(1, "train", state=FAILED, exit_code=-9)]
     comparison = compared(plain_run(jobs=done), plain_run(jobs=failed, ended=False))
     assert sentences(comparison) == (["job train is failed, and was done (exit code -9)"], [])
     assert comparison.beyond(1000)
@@ -217,6 +217,146 @@ def test_a_job_that_fails_now() -> None:
         [],
         ["job train is done, and was failed"],
     )
+
+
+def ranks(name: str, *failed: int) -> list[Job]:
+    """Four processes of a job, some of which failed."""
+    return [
+        Job(n + 1, name, state=FAILED if n in failed else DONE, exit_code=int(n in failed), host="n1", rank=n)
+        for n in range(4)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "worse", "better"),
+    [
+        # a run of one job is named as the run is, unless somebody says otherwise
+        (
+            [Job(1, "before", state=DONE, exit_code=0)],
+            [Job(1, "after", state=FAILED, exit_code=3)],
+            ["job after is failed, and was done (exit code 3)"],
+            [],
+        ),
+        (
+            [Job(1, "before", state=LOST)],
+            [Job(1, "after", state=DONE, exit_code=0)],
+            [],
+            ["job after is done, and was lost"],
+        ),
+        (
+            ranks("train"),
+            ranks("train", 0),
+            [
+                "job train came to no good end in 1 of 4 processes (rank 0 failed on n1, exit code 1), before: 0 of 4",
+            ],
+            [],
+        ),
+        (
+            ranks("a", 3),
+            ranks("b", 1, 2),
+            [
+                (
+                    "job b came to no good end in 2 of 4 processes (rank 1 failed on n1, exit code 1; "
+                    "rank 2 failed on n1, exit code 1), before: 1 of 4"
+                ),
+            ],
+            [],
+        ),
+        (ranks("train", 2), ranks("train"), [], ["job train is done in 4 processes, before it was not"]),
+        (ranks("train", 2), ranks("train", 3), [], []),
+        # one that the other run did not have
+        (
+            [Job(1, "train", state=DONE)],
+            [Job(1, "train", state=DONE), Job(2, "score", state=FAILED, exit_code=1)],
+            ["job score is failed, and A has no such job (exit code 1)"],
+            [],
+        ),
+        ([Job(1, "train", state=DONE)], [Job(1, "train", state=DONE), Job(2, "score", state=DONE)], [], []),
+        # nobody knows yet how it ends
+        ([Job(1, "train", state=DONE)], [Job(1, "train", state=RUNNING)], [], []),
+    ],
+)
+def test_a_job_that_fails_is_found_whatever_it_is_called(
+    before: list[Job], after: list[Job], worse: list[str], better: list[str]
+) -> None:
+    """In any of its processes; and with it --fail-on-worse fails."""
+    comparison = compared(
+        *(plain_run(jobs=jobs, ended=all(job.state == DONE for job in jobs)) for jobs in (before, after))
+    )
+    assert sentences(comparison) == (worse, better)
+    assert bool(comparison.beyond(1000)) is bool(worse)
+
+
+def test_runs_are_not_called_alike_where_one_came_to_no_good_end() -> None:
+    """Even where nothing else is known of it."""
+    text = list(as_text(compared(plain_run(), plain_run(ended=False))))
+    assert ALIKE not in text
+    assert ELSE_ALIKE in text
+    assert ALIKE in list(as_text(compared(plain_run(ended=False), plain_run())))
+
+
+def with_spans(path: Path, *spans: tuple[str, float]) -> Measured:
+    """A run of training spans: a name and seconds, one after the other."""
+    at, told = 0.0, []
+    for number, (name, took) in enumerate(spans, 1):
+        begin, at = at, at + took
+        told.append(
+            RecordedSpan(
+                "a" * 32, f"{number:016x}", "", name, START + round(begin * SECOND), START + round(at * SECOND)
+            )
+        )
+    write(path, spans=told, who=recorded.about(path.stem))
+    with open_run(str(path)) as run:
+        return measured(run)
+
+
+def test_epochs_with_their_number_in_the_name_are_epochs(tmp_path: Path) -> None:
+    """They are compared together, with the noise of all of them; also one alone."""
+    chance = random.Random(3)  # noqa: S311 - no secret
+    runs = [
+        with_spans(
+            tmp_path / f"{name}.run.db", *((f"epoch {n}", by * (10 + chance.random())) for n in range(15)), ("v-2", 1.0)
+        )
+        for name, by in (("a", 1.0), ("b", 1.3))
+    ]
+    comparison = compared(*runs)
+    rows = {each.key: each for each in comparison.figures if each.key.startswith("span.")}
+    assert rows.keys() == {"span.epoch", "span.v-2"}
+    assert [figure and figure.count for figure in (rows["span.epoch"].a, rows["span.epoch"].b)] == [15, 15]
+    assert [each.key for each in comparison.worse] == ["span.epoch"]
+    alone = with_spans(tmp_path / "c.run.db", ("epoch 0", 10.0))
+    assert compared(runs[0], alone).notes == ["A made 15 epochs, B 1: what is of the whole run is not judged"]
+
+
+def test_the_spans_that_are_compared_are_the_same_in_both(tmp_path: Path) -> None:
+    """Those that took longest in either: what a run has is never told as missing."""
+    names = [f"part {letter}" for letter in "abcdefghijkl"]
+    one = with_spans(tmp_path / "a.run.db", *((name, 10.0 + n) for n, name in enumerate(names)))
+    other = with_spans(tmp_path / "b.run.db", *((name, 30.0 - n) for n, name in enumerate(names)))
+    rows = [each for each in compared(one, other).figures if each.key.startswith("span.")]
+    assert len(rows) == SPANS
+    assert all(each.a is not None and each.b is not None for each in rows)
+
+
+def test_the_parts_of_a_run_are_made_where_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No look is kept for itself, however many there are; pieces have the mean of the looks in them."""
+    monkeypatch.setattr(Recording, "job_samples", None)
+    looks = [
+        JobSample(START + n * SECOND, cpu=float(n), gpu_activity=n / 1000, gpu_power=None if n < 500 else 300.0)
+        for n in range(1000)
+    ]
+    job = Job(1, "train", state=DONE, started_ns=START, ended_ns=START + 1000 * SECOND, exit_code=0)
+    write(tmp_path / "a.run.db", jobs=[(job, looks)])
+    with open_run(str(tmp_path / "a.run.db")) as run:
+        figures = measured(run).figures
+    assert len(figures["gpu.activity"].pieces) == len(figures["cpu"].pieces) == PIECES
+    assert figures["gpu.activity"].pieces == pytest.approx([(n + 0.5) / PIECES for n in range(PIECES)], abs=0.001)
+    assert set(figures["gpu.power"].pieces) == {300.0}
+    write(
+        tmp_path / "b.run.db", who=recorded.about("b"), jobs=[(job, looks[::100])]
+    )  # ten looks: two pieces of four, or five
+    with open_run(str(tmp_path / "b.run.db")) as run:
+        assert len(measured(run).figures["cpu"].pieces) == 10 // LOOKS
 
 
 def test_what_they_ran_on(tmp_path: Path) -> None:

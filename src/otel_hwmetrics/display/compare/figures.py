@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -13,7 +15,7 @@ from otel_hwmetrics.catalog import gpu, training
 from otel_hwmetrics.display.report.endings import memory_peak
 from otel_hwmetrics.model import Metric
 from otel_hwmetrics.recording import Recording, Run
-from otel_hwmetrics.recording.nouns import PARENT, About, Job, JobSample, RecordedAlert, RecordedSpan
+from otel_hwmetrics.recording.nouns import PARENT, About, Job, JobPart, RecordedAlert, RecordedSpan
 
 PIECES: Final = 30
 """Parts of a run, of the same length, whose spread is looked at, at most."""
@@ -21,8 +23,8 @@ LOOKS: Final = 4
 """Looks of such a part, at the least."""
 LONG: Final = 1800
 """Seconds from which on minutes are fine enough for that."""
-SPANS: Final = 8
-"""Names of training spans that are compared, those that took the most time."""
+_NUMBERED: Final = re.compile(r"(.*[^ _./#\d-])[ _./#-]*\d+", re.DOTALL)
+_EPOCH: Final = re.compile(r"(?:train(?:ing)?[ _./-]*)?epoch", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,11 @@ class Measured:
         runtime: Seconds.
         ended: Whether it was ended in good order, and all of its jobs have succeeded.
         figures: By key: a key of `otel_hwmetrics.display.compare.rows.ROWS`.
-        spans: How long training spans took, by name.
+        spans: How long training spans took, by name; those whose names differ by a number at their end are of one name.
         steps: Steps of training; None where they were not counted.
         unseen: How many more there may have been after the last look.
         alerts: Those that began to fire.
-        jobs: By name; of several of one name the last.
+        jobs: All of them; processes of a distributed job have the same name.
         machine: What it ran on and with, in words by what that is.
     """
 
@@ -69,7 +71,7 @@ class Measured:
     steps: float | None = None
     unseen: float = 0.0
     alerts: Sequence[RecordedAlert] = ()
-    jobs: Mapping[str, Job] = field(default_factory=dict)
+    jobs: Sequence[Job] = ()
     machine: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -98,7 +100,7 @@ def measured(run: Run) -> Measured:
         course.steps,
         2 * max(about.interval for about in run.abouts) * (course.steps or 0.0) / runtime if runtime else 0.0,
         [alert for alert in run.alerts() if alert.state == "firing"],
-        {job.name: job for job in jobs},
+        jobs,
         _machine(run, jobs),
     )
 
@@ -112,7 +114,7 @@ def _runtime(run: Run, jobs: Sequence[Job]) -> float:
 
 def _of_jobs(run: Run, jobs: Sequence[Job], runtime: float) -> Iterator[tuple[str, Figure]]:
     """What the jobs used: sums over them, peaks of the one that had the most."""
-    samples = {job.id: run.job_samples(job.id) for job in jobs}
+    course = _parts(run, jobs)
     for key, name in (("cpu", "cpu"), ("gpu.activity", "gpu_activity"), ("gpu.power", "gpu_power")):
         known = [(job, job.summary.figures[name].mean) for job in jobs if name in job.summary.figures]
         weights = [job.summary.seconds or 1.0 for job, _ in known]
@@ -121,8 +123,7 @@ def _of_jobs(run: Run, jobs: Sequence[Job], runtime: float) -> Iterator[tuple[st
         whole = math.fsum(mean * weight for (_, mean), weight in zip(known, weights, strict=True))
         several = key == "cpu" and len(known) > 1
         value = whole / (runtime or 1.0) if several else whole / math.fsum(weights)
-        pieces = _pieces_of_samples([samples[job.id] for job, _ in known], name) if not several else ()
-        yield key, Figure(value, pieces)
+        yield key, Figure(value, () if several else _pieces(course, name))
     memory = [peak for job in jobs if (peak := memory_peak(job)) is not None]
     if memory:
         yield "memory.peak", Figure(max(memory))
@@ -143,20 +144,30 @@ def _of_jobs(run: Run, jobs: Sequence[Job], runtime: float) -> Iterator[tuple[st
             yield key, Figure(math.fsum(known_totals))
 
 
-def _pieces_of_samples(of_jobs: Iterable[Sequence[JobSample]], name: str) -> tuple[float, ...]:
-    values = sorted(
-        (sample.at_ns, value)
-        for samples in of_jobs
-        for sample in samples
-        if (value := getattr(sample, name)) is not None
-    )
-    return tuple(math.fsum(value for _, value in piece) / len(piece) for piece in _parted(values))
+def _parts(run: Run, jobs: Sequence[Job]) -> list[JobPart]:
+    """What the jobs did over parts of the time that all of them together took, by time."""
+    began = [job.started_ns for job in jobs if job.started_ns is not None]
+    ended = [end for job in jobs if (end := job.ended_ns or job.heard_ns) is not None]
+    start, end = min(began, default=run.started_ns), max(ended, default=run.ended_ns or run.heard_ns)
+    found = [part for job in jobs for part in run.job_parts(job.id, start, max(start, end), PIECES)]
+    return sorted(found, key=lambda part: part.number)
 
 
-def _parted(values: Sequence[tuple[int, float]]) -> list[Sequence[tuple[int, float]]]:
-    """In parts of the same number of looks."""
-    parts = min(PIECES, len(values) // LOOKS)
-    return [values[len(values) * each // parts : len(values) * (each + 1) // parts] for each in range(parts)]
+def _pieces(course: Sequence[JobPart], name: str) -> tuple[float, ...]:
+    """A figure over these parts; where a part has few looks, over some of them together."""
+    pieces: list[tuple[int, float]] = []
+    last = None
+    for part in course:
+        looks, mean = part.figures.get(name, (0, 0.0))
+        if not looks:
+            continue
+        if pieces and (part.number == last or pieces[-1][0] < LOOKS):
+            before, total = pieces[-1]
+            pieces[-1] = (before + looks, total + looks * mean)
+        else:
+            pieces.append((looks, looks * mean))
+        last = part.number
+    return tuple(total / looks for looks, total in pieces if looks >= LOOKS)
 
 
 class _Course:
@@ -234,16 +245,32 @@ def _ratios(of: Sequence[tuple[int, float]], by: Sequence[tuple[int, float]]) ->
 
 def _spans(recordings: Sequence[Recording]) -> dict[str, Figure]:
     """How long training spans took, by name; the n-th of several processes together."""
-    by_name: dict[str, list[list[float]]] = {}
+    of_files: list[dict[str, list[float]]] = []
     for recording in recordings:
-        of_file: dict[str, list[RecordedSpan]] = {}
-        for span in recording.spans():
-            if span.ended_ns is not None:
-                of_file.setdefault(span.name, []).append(span)
-        for name, spans in of_file.items():
-            by_name.setdefault(name, []).append([(span.ended_ns or 0) / 1e9 - span.started_ns / 1e9 for span in spans])
-    longest = sorted(by_name.items(), key=lambda each: -max(map(sum, each[1])))[:SPANS]
-    return {name: _together(of_files) for name, of_files in longest}
+        took: dict[str, list[float]] = {}
+        spans = [span for span in recording.spans() if span.ended_ns is not None]
+        called = _names(spans)
+        for span in spans:
+            took.setdefault(called[span.name], []).append((span.ended_ns or 0) / 1e9 - span.started_ns / 1e9)
+        of_files.append(took)
+    names = dict.fromkeys(name for took in of_files for name in took)
+    return {name: _together([took[name] for took in of_files if name in took]) for name in names}
+
+
+def _names(spans: Sequence[RecordedSpan]) -> dict[str, str]:
+    """What spans are compared as, by their names: ``epoch 0``, ``epoch 1`` are epochs.
+
+    So is a single one, as a short run has it; of other names a number counts only where there are several: one ``llama-2`` is none
+    of many.
+    """
+    stems = {span.name: found[1] for span in spans if (found := _NUMBERED.fullmatch(span.name)) is not None}
+    each = Counter(stems.values())
+    return {
+        span.name: stem
+        if (stem := stems.get(span.name)) is not None and (each[stem] > 1 or _EPOCH.fullmatch(stem))
+        else span.name
+        for span in spans
+    }
 
 
 def _together(of_files: Sequence[Sequence[float]]) -> Figure:

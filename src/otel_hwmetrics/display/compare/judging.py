@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +13,7 @@ from otel_hwmetrics.display.compare.figures import Figure, Measured
 from otel_hwmetrics.display.compare.noise import differ, differ_in_turn
 from otel_hwmetrics.display.compare.rows import NEITHER, ROWS, Row, of_span
 from otel_hwmetrics.display.words import counted, number, rounded, shown
-from otel_hwmetrics.recording.nouns import RecordedAlert
+from otel_hwmetrics.recording.nouns import DONE, FAILED, LOST, SKIPPED, Job, RecordedAlert
 
 WORSE: Final = "worse"
 BETTER: Final = "better"
@@ -24,6 +24,10 @@ NOT_JUDGED: Final = "not judged"
 _SAME_WORK: Final = 0.01
 _CHANCE: Final = 3.0
 _SHORT: Final = 10  # seconds
+SPANS: Final = 8
+"""Names of training spans that are compared, those that took the most time in either run."""
+_NAMED: Final = 4  # of processes that failed
+_BAD: Final = (FAILED, LOST, SKIPPED)
 _RANK: Final = {"critical": 0, "warning": 1, "info": 2}
 
 
@@ -133,10 +137,19 @@ def _figures(a: Measured, b: Measured, *, same_work: bool) -> Iterator[Compared]
         if one is not None or other is not None:
             fair = (same_work or not row.whole) and (same_batch or key not in ("step.time", "energy.step"))
             yield _compared(key, row, one, other, fair=fair)
-    for name in dict.fromkeys([*a.spans, *b.spans]):
+    for name in _longest(a.spans, b.spans):
         one, other = a.spans.get(name), b.spans.get(name)
         row = of_span(name, alone=1 in [each.count for each in (one, other) if each is not None])
         yield _compared(f"span.{name}", row, one, other, fair=same_work or not row.whole)
+
+
+def _longest(a: Mapping[str, Figure], b: Mapping[str, Figure]) -> list[str]:
+    """The names of spans that took the most time, of both runs together: what one run has of them is there of the other, too."""
+    took = {
+        name: max(figure.value * (figure.count or 1) for run in (a, b) if (figure := run.get(name)) is not None)
+        for name in [*a, *b]
+    }
+    return sorted(took, key=lambda name: -took[name])[:SPANS]
 
 
 def _alike(one: Figure | None, other: Figure | None) -> bool:
@@ -184,15 +197,50 @@ def value_of(figure: Figure | None, unit: str) -> str:
 
 
 def _of_jobs(a: Measured, b: Measured) -> Iterator[tuple[str, Finding]]:
-    for name, after in b.jobs.items():
-        before = a.jobs.get(name)
-        if before is not None and before.state != after.state and "running" not in (before.state, after.state):
-            text = f"job {name} is {after.state}, and was {before.state}"
-            if after.state == "done":
-                yield BETTER, Finding(f"job.{name}", text)
-            elif before.state == "done":
-                code = f" (exit code {after.exit_code})" if after.exit_code else ""
-                yield WORSE, Finding(f"job.{name}", f"{text}{code}")
+    """Jobs of one name by their worst; where each run has one name alone, whatever it is called."""
+    before, after = _by_name(a.jobs), _by_name(b.jobs)
+    if len(before) == len(after) == 1:
+        before = dict(zip(after, before.values(), strict=True))
+    for name, jobs in after.items():
+        found = _of_name(name, before.get(name, ()), jobs)
+        if found is not None:
+            yield found[0], Finding(f"job.{name}", found[1])
+
+
+def _by_name(jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    found: dict[str, list[Job]] = {}
+    for job in jobs:
+        found.setdefault(job.name, []).append(job)
+    return found
+
+
+def _of_name(name: str, before: Sequence[Job], after: Sequence[Job]) -> tuple[str, str] | None:
+    """What got worse or better of the jobs of a name, in words; None for nothing."""
+    were, are = ([job for job in jobs if job.state in _BAD] for jobs in (before, after))
+    if len(before) <= 1 and len(after) == 1:
+        was = f"and was {before[0].state}" if before else "and A has no such job"
+        if len(are) > len(were):
+            code = f" (exit code {after[0].exit_code})" if after[0].exit_code else ""
+            return WORSE, f"job {name} is {after[0].state}, {was}{code}"
+        better = were and after[0].state == DONE
+        return (BETTER, f"job {name} is {after[0].state}, {was}") if better else None
+    if len(are) > len(were):
+        which = "; ".join(_standing(job) for job in are[:_NAMED]) + ("; ..." if len(are) > _NAMED else "")
+        said = f"{len(were)} of {len(before)}" if before else "A has no such job"
+        return (
+            WORSE,
+            f"job {name} came to no good end in {len(are)} of {len(after)} processes ({which}), before: {said}",
+        )
+    if were and all(job.state == DONE for job in after):
+        return BETTER, f"job {name} is done in {counted(len(after), 'process', 'processes')}, before it was not"
+    return None
+
+
+def _standing(job: Job) -> str:
+    """One of several jobs of a name, and how it ended."""
+    which = "" if job.rank is None else f"rank {job.rank} "
+    code = f", exit code {job.exit_code}" if job.exit_code else ""
+    return f"{which}{job.state}{f' on {job.host}' if job.host else ''}{code}"
 
 
 def _of_alerts(a: Sequence[RecordedAlert], b: Sequence[RecordedAlert]) -> Iterator[tuple[str, Finding]]:

@@ -14,6 +14,9 @@ from otel_hwmetrics.display.words import change, counted, duration, iso, rounded
 VERSION: Final = 1
 """Of the JSON; a greater one may leave out or change what is there now, the same one only adds."""
 ALIKE: Final = "Nothing differs by more than the runs themselves vary."
+ELSE_ALIKE: Final = (
+    "B did not come to a good end, as A did. Nothing else differs by more than the runs themselves vary."
+)
 
 
 def as_text(comparison: Comparison, width: int | None = None) -> Iterator[str]:
@@ -36,7 +39,7 @@ def as_text(comparison: Comparison, width: int | None = None) -> Iterator[str]:
             yield from ("", title)
             yield from (f"  {finding.text}" for finding in findings)
     if not comparison.worse and not comparison.better:
-        yield from ("", ALIKE)
+        yield from ("", ELSE_ALIKE if comparison.a.ended and not comparison.b.ended else ALIKE)
     if comparison.different:
         yield from ("", "Not the same")
         heads = (Column("", give=Give.WRAP), Column("A", give=Give.WRAP), Column("B", give=Give.WRAP))
