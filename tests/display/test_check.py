@@ -235,6 +235,14 @@ def test_a_tick_of_the_kernels_clock_is_no_violation(
     assert found.tolerance == max(tolerance or 0.0, cpu_error(interval))
 
 
+def test_of_a_job_that_was_over_sooner_a_tick_is_more() -> None:
+    """Two ticks of a third of a second are 6%: that is no violation, and no reason to ask for another CPU."""
+    short, longer = (job(asked=Request(cpus=1), cpu=1.05, runtime=runtime) for runtime in (0.33, 1.0))
+    assert not comparisons([short])[0].violated
+    assert comparisons([longer])[0].violated
+    assert advice([(short, 1.0)])[0].cpus == 1
+
+
 @pytest.mark.parametrize(
     ("peak", "tolerance", "violated"),
     [

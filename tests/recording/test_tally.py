@@ -98,3 +98,26 @@ def test_what_was_told_once_is_kept() -> None:
 def test_samples_have_the_figures_in_their_order() -> None:
     """Columns of the file, of samples and of summaries are one list."""
     assert JobSample._fields == ("at_ns", *FIGURES)
+
+
+def cpu_of(*looks: tuple[float, float], interval: float = 1.0) -> Stat:
+    """What CPU comes to, of so many CPUs over so many seconds each."""
+    tally, at = JobTally(0, interval), 0.0
+    for cpu, seconds in looks:
+        at += seconds
+        tally.add(JobSample(round(at * 1e9), cpu=cpu), Totals())
+    return tally.summary.figures["cpu"]
+
+
+def test_a_peak_of_cpu_is_of_a_second_or_more() -> None:
+    """A tick of the kernel's clock is 5% of a look 0.2 s after the one before, and no other CPU."""
+    exact, more, less = (1.0, 0.2), (1.1, 0.2), (0.9, 0.2)
+    assert cpu_of(more, less, exact, more, less, (1.0, 1.0)).peak == pytest.approx(1.0)
+    assert cpu_of((1.0, 1.0), (1.0, 1.0), more).peak == pytest.approx(1.007, abs=0.01), "the last look before the end"
+    assert cpu_of((4.0, 0.5), (4.0, 0.5), (1.0, 9.0)).peak == pytest.approx(4.0), "what is long enough together"
+    assert cpu_of((1.0, 0.5), (3.0, 1.0)).peak == 3.0, "a look of a second is not thinned by one of less"
+    assert cpu_of((2.0, 0.1), (1.0, 0.1), interval=0.1).peak == 2.0, "looks that are so near each other are wanted"
+    whole = cpu_of((2.0, 0.25), (1.0, 0.25))
+    assert whole.peak == whole.mean == pytest.approx(1.5), "of a job that was over before"
+    short = cpu_of((8.0, 0.5), (1.0, 1.0))
+    assert short.peak >= short.mean

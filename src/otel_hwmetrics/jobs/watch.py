@@ -71,7 +71,7 @@ class Watch:
         with self._held() as free:
             seat = self._seats[number]
             seat.job = replace(seat.job, state=RUNNING, started_ns=child.started_ns)
-            seat.began = time.monotonic()
+            seat.began = time.monotonic() - min(YOUNG, max(0.0, (time.time_ns() - child.started_ns) / 1e9))
             seat.counted = (0.0, seat.began)
             with guard("watching a job's processes"):
                 seat.tree = self._plant(child.pid) if free else None

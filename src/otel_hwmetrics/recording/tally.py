@@ -13,33 +13,58 @@ ERROR: Final = 0.01
 """How far a 95th percentile may be above the truth, as a part of it; never below. As DDSketch does it
 (https://arxiv.org/abs/1908.10693)."""
 _GROWTH: Final = math.log1p(ERROR)
+STEADY: Final = 0.95
+"""Seconds that a peak of CPU is of, or more: over less the kernel's clock, which has hundredths, may show CPUs that there are
+not. A little less than a second, since looks are never quite a second apart."""
 _SHARE: Final = 0.95
 _NOTHING: Final = -(2**31)  # the bin of what is not above zero
 
 
 class Tally:
-    """One figure over time. Memory grows with the logarithm of its range: a few kilobytes at most."""
+    """One figure over time. Memory grows with the logarithm of its range: a few kilobytes at most.
 
-    def __init__(self) -> None:
+    Args:
+        least: Seconds over which the figure is to be had at the least for its peak: shorter times are put together until they
+            are as long. What is left over counts for the mean alone.
+    """
+
+    def __init__(self, least: float = 0.0) -> None:
         self.peak = -math.inf
+        self._least = least
+        self._open = (0.0, 0.0)  # the integral and the seconds of what is put together
         self._integral = 0.0
         self._seconds = 0.0
         self._bins: defaultdict[int, float] = defaultdict(float)  # seconds
 
     def add(self, value: float, seconds: float) -> None:
         """It was ``value`` for so many seconds; a moment counts for the peak alone."""
-        self.peak = max(self.peak, value)
+        self._rise(value, seconds)
         if seconds > 0:
             self._integral += value * seconds
             self._seconds += seconds
             self._bins[math.ceil(math.log(value) / _GROWTH) if value > 0 else _NOTHING] += seconds
+
+    def _rise(self, value: float, seconds: float) -> None:
+        integral, over = self._open[0] + value * seconds, self._open[1] + seconds
+        if seconds <= 0 or seconds >= self._least:
+            self.peak = max(self.peak, value)
+        elif over >= self._least:
+            self.peak = max(self.peak, integral / over)
+        else:
+            self._open = integral, over
+            return
+        if seconds > 0:
+            self._open = 0.0, 0.0
 
     @property
     def stat(self) -> Stat:
         """What it came to."""
         if not self._seconds:
             return Stat(self.peak, self.peak, self.peak)
-        return Stat(self.peak, self._integral / self._seconds, min(self.peak, self._below(_SHARE)))
+        mean = self._integral / self._seconds
+        # What the peak leaves out may be above it: of a job that is over before a peak could be told, that is all there is.
+        peak = max(self.peak, mean) if self._least else self.peak
+        return Stat(peak, mean, min(peak, self._below(_SHARE)))
 
     def _below(self, share: float) -> float:
         left = share * self._seconds
@@ -60,13 +85,15 @@ class JobTally:
 
     Args:
         started_ns: When it began, nanoseconds since the epoch; None where that is not known.
+        interval: Seconds between two regular looks. A peak of CPU is of so many, or of `STEADY` where that is less.
     """
 
-    def __init__(self, started_ns: int | None = None) -> None:
+    def __init__(self, started_ns: int | None = None, interval: float = 1.0) -> None:
         self._last_ns = started_ns
         self._looks = 0
         self._seconds = 0.0
-        self._figures: dict[str, Tally] = {}
+        self._figures: dict[str, Tally] = {"cpu": Tally(min(STEADY, STEADY * interval))}
+        self._known: set[str] = set()
         self._totals = Totals()
 
     def add(self, sample: JobSample, totals: Totals) -> None:
@@ -82,6 +109,7 @@ class JobTally:
         for name, value in zip(FIGURES, sample[1:], strict=True):
             if value is not None and math.isfinite(value):
                 self._figures.setdefault(name, Tally()).add(value, seconds)
+                self._known.add(name)
 
     @property
     def is_new(self) -> bool:
@@ -91,5 +119,5 @@ class JobTally:
     @property
     def summary(self) -> Summary:
         """What it came to."""
-        figures = {name: self._figures[name].stat for name in FIGURES if name in self._figures}
+        figures = {name: self._figures[name].stat for name in FIGURES if name in self._known}
         return Summary(self._looks, self._seconds, figures, **self._totals._asdict())

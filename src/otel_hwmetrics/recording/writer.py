@@ -163,11 +163,11 @@ class Writer:
         if (
             tally is None or tally.is_new
         ):  # the first look speaks of the time since it began, which may not be known before
-            self._tallies[job.id] = JobTally(job.started_ns)
+            self._tallies[job.id] = JobTally(job.started_ns, self._interval)
 
     def sample(self, job_id: int, sample: JobSample, totals: Totals) -> None:
         """One look at a job; one without any figure tells what the job has used in all, as at its end."""
-        self._tallies.setdefault(job_id, JobTally()).add(sample, totals)
+        self._tallies.setdefault(job_id, JobTally(interval=self._interval)).add(sample, totals)
         if self._series_wanted and any_figure(sample):
             self._samples.append((job_id, sample))
             if len(self._samples) > MOST_SAMPLES:

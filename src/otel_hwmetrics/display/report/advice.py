@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_hwmetrics.display.report.endings import memory_peak, starved
-from otel_hwmetrics.display.report.usage import cpu_error
+from otel_hwmetrics.display.report.usage import error_of
 from otel_hwmetrics.recording.nouns import DONE, Job
 
 MEMORY_BUFFER: Final = 0.15
@@ -87,8 +87,8 @@ def advice(jobs: Iterable[tuple[Job, float]]) -> list[Advice]:
 
 def _of(name: str, jobs: list[tuple[Job, float]]) -> Advice:
     each_job = [job for job, _ in jobs]
-    cpus = [(_peak(job, "cpu"), interval) for job, interval in jobs]
-    held = [(peak, peak / (1 + cpu_error(interval))) for peak, interval in cpus if peak is not None]
+    cpus = [(_peak(job, "cpu"), error_of(job, interval)) for job, interval in jobs]
+    held = [(peak, peak / (1 + error)) for peak, error in cpus if peak is not None]
     memory = _most(_memory(job) for job in each_job)
     runtime = _most(job.runtime for job in each_job)
     gpus = _most(_peak(job, "gpus") for job in each_job)

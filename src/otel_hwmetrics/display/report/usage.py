@@ -5,8 +5,8 @@ Each comparison is of one resource of one job: its peak, and by which part that 
 above by more than the tolerance is a violation.
 
 CPU: two looks at the kernel's clock may each be off by one tick (10 ms, ``USER_HZ``), so a job that is held to its CPUs shows
-up to 2% more at one look a second, and more at shorter ones. So much of it is never a violation. Of memory, what processes
-share is counted for each of them.
+up to 2% more at one look a second, and more at shorter ones, as of a job that was over sooner. So much of it is never a
+violation. Of memory, what processes share is counted for each of them.
 """
 
 from __future__ import annotations
@@ -115,6 +115,11 @@ def cpu_error(interval: float) -> float:
     return max(_TICKS, _TICKS / interval) if interval > 0 else _TICKS
 
 
+def error_of(job: Job, interval: float) -> float:
+    """Likewise of a job, which may have been over before the second look at it."""
+    return cpu_error(min(interval, job.runtime or interval))
+
+
 def violations(found: Iterable[Comparison]) -> list[Comparison]:
     """Those in which more was used than was asked for."""
     return [each for each in found if each.violated]
@@ -164,7 +169,7 @@ def _asked(job: Job) -> Iterator[tuple[str, float]]:
 
 def _of(job: Job, interval: float, tolerance: float) -> Iterator[Comparison]:
     for resource, specified in _asked(job):
-        allowed = max(tolerance, cpu_error(interval)) if resource == CPU else tolerance
+        allowed = max(tolerance, error_of(job, interval)) if resource == CPU else tolerance
         peak, p95 = _used(job, resource)
         yield Comparison(job, resource, specified, peak, p95, allowed)
 
