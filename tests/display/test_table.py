@@ -99,6 +99,17 @@ def test_a_text_is_wrapped_and_nothing_of_it_lost(text: str, columns: int) -> No
     assert "".join("".join(lines).split()) == "".join(plain(text).split())
 
 
+def test_nothing_turns_the_text_around_it() -> None:
+    """Neither marks of direction nor half characters get to the screen; what joins letters and emoji does."""
+    turning = [chr(code) for code in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))]
+    assert plain("".join(turning)) == "?" * len(turning)
+    assert plain("a\ud800b") == "a?b"
+    assert (
+        plain("\u0645\u06cc\u200c\u062e\U0001f469\u200d\U0001f4bb")
+        == "\u0645\u06cc\u200c\u062e\U0001f469\u200d\U0001f4bb"
+    )
+
+
 @given(TEXT, st.integers(1, 40))
 def test_a_text_that_is_cut_says_so(text: str, columns: int) -> None:
     """By an ellipsis; what fits is left as it is."""

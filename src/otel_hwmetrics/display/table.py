@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables as plain text: aligned also with wide characters, and no wider than a terminal.
 
-What a job is called, its command and the messages of alerts come from elsewhere: nothing of them moves the cursor or colours
-the screen.
+What a job is called, its command and the messages of alerts come from elsewhere: nothing of them moves the cursor, colours
+the screen or turns the direction of what stands around it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from enum import Enum
 from typing import Final, TextIO
 
 from otel_hwmetrics.display.words import ABSENT, ELLIPSIS
+
+_TURNS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""What turns the direction of the text around it (https://www.unicode.org/reports/tr9/)."""
 
 GAP: Final = "  "
 EASY: Final = 16
@@ -69,10 +72,15 @@ def _columns_of(character: str) -> int:
 
 
 def plain(text: str) -> str:
-    """A text in one line, without what moves the cursor or colours the screen."""
+    """A text in one line, without what moves the cursor, colours the screen or turns the direction of the text around it."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(" " if each.isspace() else "?" if unicodedata.category(each) == "Cc" else each for each in text)
+    return "".join(" " if each.isspace() else "?" if _is_unfit(each) else each for each in text)
+
+
+def _is_unfit(character: str) -> bool:
+    """Whether it is no part of a text but a command, or cannot be printed: a half of a pair."""
+    return character in _TURNS or unicodedata.category(character) in ("Cc", "Cs")
 
 
 def cut(text: str, columns: int) -> str:
