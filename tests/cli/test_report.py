@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,6 +165,9 @@ def test_prices_make_costs(runs: Path, capsys: pytest.CaptureFixture[str]) -> No
         (["--all"], ["--all is a part of the check"]),
         (["--tolerance", "5"], ["--tolerance is a part of the check"]),
         (["--list", "--check"], ["leave --check"]),
+        (["--check", "--spans"], ["--spans is a part of the report: leave --check out"]),
+        (["--list", "--price-kwh", "1"], ["--price-kwh is a part of the report and of --check: leave --list out"]),
+        (["--recommend", "--price-gpu-hour", "1"], ["--price-gpu-hour is a part", "leave --recommend out"]),
         (["--list", "over"], ["There is no folder over"]),
     ],
 )
@@ -223,6 +228,51 @@ def test_a_run_that_is_named_twice_counts_once(runs: Path, capsys: pytest.Captur
     data = Said(capsys, "over", "21f3", "--check", "--json").data
     assert len(data["runs"]) == 1
     assert data["recommendations"][0]["jobs"] == 1
+
+
+def test_runs_of_one_id_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Torchrun may give several runs one id, one after the other: none is left out, nor taken for another."""
+    asked = [Request(memory=2 * GIB), Request(memory=8 * GIB)]
+    for hours, request in zip((0, 5), asked, strict=True):
+        began = START + hours * 3600 * SECOND
+        who = about("torch-x", name="train", started_ns=began, heard_ns=began + 60 * SECOND, pid=100 + hours)
+        path = run(tmp_path, 60, who=who, jobs=[replace(job(1, "train", request), started_ns=began)])
+        with closing(sqlite3.connect(path)) as file, file:
+            file.execute("UPDATE writer SET heard_ns = ?", (began + 60 * SECOND,))
+    every = Said(capsys, str(tmp_path), "--all-runs")
+    assert [line for line in every.out.splitlines() if line.startswith("Run ")] == ["Run train (torch-x)"] * 2
+    said = Said(capsys, str(tmp_path), "--all-runs", "--check")
+    assert (said.code, "torch-x of 2025-10-09" in said.out) == (1, True), said.out
+    data = Said(capsys, str(tmp_path), "--all-runs", "--check", "--json").data
+    began, later = "2025-10-09T08:54:00.000000Z", "2025-10-09T13:54:00.000000Z"
+    assert [each["started"] for each in data["runs"]] == [later, began]
+    assert {each["run_started"] for each in data["violations"]} == {began}
+    assert len(Said(capsys, str(path), str(tmp_path), "--check", "--json").data["runs"]) == 1, "one that is named twice"
+
+
+def test_the_check_has_what_it_came_to(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Energy, GPU-hours and idle ones among them, of all runs together, at the prices that are given."""
+    said = Said(capsys, "--check", "within", "plain", "--price-kwh", "0.3", "--price-gpu-hour", "2.5")
+    assert said.out.splitlines()[-5:] == [
+        "Totals",
+        "  CPU time   3 min",
+        "  Energy     0.016 kWh of GPUs, costs 0.00 at 0.3 a kWh",
+        "  GPU-hours  0.07, costs 0.17 at 2.5 an hour",
+        "    idle     0.01 (10.0%), costs 0.02",
+    ]
+    totals = Said(capsys, "--check", "within", "--json", "--price-gpu-hour", "3600").data["totals"]
+    assert totals["gpu_cost"] == totals["gpu_seconds"] == 120.0
+
+
+def test_a_check_of_a_folder_says_that_it_is_of_the_latest_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And how many there are; of one, or where all are checked, there is nothing to say."""
+    said = Said(capsys, str(runs), "--check")
+    assert said.err == f"note: {runs} has 3 runs; this is the latest, 21f3a9c2: --all-runs takes all\n"
+    assert said.code == 1
+    assert Said(capsys, str(runs), "--check", "--all-runs").err == ""
+    for path in runs.glob("[12]*"):
+        path.unlink()
+    assert Said(capsys, str(runs), "--check").err == ""
 
 
 def test_a_report_loads_little(tmp_path: Path) -> None:

@@ -180,6 +180,7 @@ def test_programs_get_the_texts_and_the_numbers() -> None:
     _, data = checked(TRAIN_MODEL)
     assert data["violations"][0] == {
         "run_id": "1f3a9c2e",
+        "run_started": "2025-10-09T08:54:00.000000Z",
         "job_id": 15,
         "job_name": "train_model",
         "resource_type": "Memory",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from otel_hwmetrics.display.report.advice import Advice, advice, memory_for, runtime_for
 from otel_hwmetrics.display.report.formats import FORMATS, in_words, iso_duration, slurm_time
-from otel_hwmetrics.display.report.usage import cpu_error
+from otel_hwmetrics.display.report.usage import error_of
 from otel_hwmetrics.jobs.amounts import AMOUNTS
 from otel_hwmetrics.recording.nouns import DONE, FAILED, LOST, SKIPPED, Job, Request, Stat, Summary
 
@@ -126,7 +126,7 @@ def test_nothing_is_less_than_what_was_used(jobs: list[Job], interval: float) ->
         assert found.memory is not None
         assert found.runtime is not None
         assert found.gpus is not None
-        assert found.cpus * (1 + cpu_error(interval)) >= peaks["cpu"] * (1 - 1e-9)
+        assert found.cpus * (1 + error_of(each, interval)) >= peaks["cpu"] * (1 - 1e-9)
         assert found.cpus < max(stat.summary.figures["cpu"].peak for stat in jobs) + 1
         assert found.memory >= peaks["memory"]
         assert found.runtime >= (each.runtime or 0.0)

@@ -98,6 +98,7 @@ def report(given: argparse.Namespace, output: TextIO, errors: TextIO) -> int:
         if listed is not None:
             return _list(listed, output, errors, as_json=given.json)
         materials = _materials(given, folder)
+        _note(_passed_over(given), errors)
     except RecordingError as error:
         print(f"error: {error}", file=errors)
         where = [each for each in given.runs if os.path.isdir(each)] or [folder for _ in range(1) if not given.runs]
@@ -117,6 +118,12 @@ def _wrong(given: argparse.Namespace) -> str:
     for option in ("all", "tolerance"):
         if getattr(given, option) not in (None, False) and not given.check:
             return f"--{option} is a part of the check: say --check, too"
+    shown = "" if given.check else "--list" if given.list else "--recommend" if given.recommend else ""
+    for option in ("price_kwh", "price_gpu_hour"):
+        if shown and getattr(given, option) is not None:
+            return f"--{option.replace('_', '-')} is a part of the report and of --check: leave {shown} out"
+    if given.spans and (given.check or shown):
+        return f"--spans is a part of the report: leave {shown or '--check'} out"
     if given.list and (given.check or given.recommend):
         return "--list shows which runs there are: leave --check and --recommend out, or name runs"
     return ""
@@ -141,12 +148,21 @@ def _materials(given: argparse.Namespace, folder: str | None) -> list[Material]:
     """The runs that were named, each once, the latest or all of a folder where none was."""
     from otel_hwmetrics.display.report.material import gathered
 
-    found: dict[str, Material] = {}
+    found: dict[tuple[str, int], Material] = {}  # torchrun may give several runs, one after the other, one id
     for name in given.runs or [folder if given.all_runs else "latest"]:
         for run in _opened(name, folder, everything=given.all_runs):
             with run:
-                found.setdefault(run.id, gathered(run))
+                found.setdefault((run.id, run.started_ns), gathered(run))
     return list(found.values())
+
+
+def _passed_over(given: argparse.Namespace) -> Iterator[str]:
+    """Of folders of which the latest run alone is checked, how many more there are."""
+    from otel_hwmetrics.recording import find_runs
+
+    for folder in (each for each in given.runs if os.path.isdir(each) and not given.all_runs):
+        if len(found := find_runs(folder)) > 1:
+            yield f"{folder} has {len(found)} runs; this is the latest, {found[0].run}: --all-runs takes all"
 
 
 def _opened(name: str | None, folder: str | None, *, everything: bool) -> Iterator[Run]:
@@ -201,18 +217,21 @@ def _check(given: argparse.Namespace, materials: Sequence[Material], output: Tex
     from otel_hwmetrics.display.report import as_data, check_text
     from otel_hwmetrics.display.report.advice import advice
     from otel_hwmetrics.display.report.formats import FORMATS as PRINTED
+    from otel_hwmetrics.display.report.totals import Prices
     from otel_hwmetrics.display.report.usage import comparisons
     from otel_hwmetrics.display.table import terminal_width
 
     checked = [(each, comparisons(each.jobs, each.interval, given.tolerance)) for each in materials]
     advised = advice((job, each.interval) for each in materials for job in each.jobs)
     failed = given.check and as_data.violated(checked)
+    prices = Prices(given.price_kwh, given.price_gpu_hour)
     if given.json:
-        _dump(as_data.check(checked, advised, everything=given.all), output)
+        _dump(as_data.check(checked, advised, everything=given.all, prices=prices), output)
         return 1 if failed else 0
     if given.check:
         told = () if given.recommend else advised
-        _print(check_text.check(checked, told, terminal_width(output), everything=given.all), output)
+        width = terminal_width(output)
+        _print(check_text.check(checked, told, width, everything=given.all, prices=prices), output)
     if given.recommend and advised:
         _print([*([""] if given.check else []), *PRINTED[given.recommend](advised)], output)
     elif given.recommend:

@@ -57,7 +57,11 @@ def runs(found: Iterable[tuple[RunFiles, Material | None]]) -> Data:
 
 
 def check(
-    checked: Sequence[tuple[Material, Sequence[Comparison]]], advised: Iterable[Advice], *, everything: bool
+    checked: Sequence[tuple[Material, Sequence[Comparison]]],
+    advised: Iterable[Advice],
+    *,
+    everything: bool,
+    prices: Prices | None = None,
 ) -> Data:
     """What was used against what was asked for.
 
@@ -65,24 +69,28 @@ def check(
         checked: Runs, each with its comparisons.
         advised: What to ask for next time.
         everything: Whether also what is no violation is told of, as ``results``.
+        prices: At which totals are also told as costs.
     """
-    told = [(material.id, each) for material, found in checked for each in found]
+    told = [(material, each) for material, found in checked for each in found]
     over = [_comparison(run, each) for run, each in told if each.violated]
     data: Data = {
         "schema": CHECK,
         "version": VERSION,
         "run_id": checked[0][0].id if len(checked) == 1 else None,
-        "runs": [{"run_id": each.id, "name": each.name, "state": each.state} for each, _ in checked],
+        "runs": [
+            {"run_id": each.id, "name": each.name, "state": each.state, "started": iso(each.started_ns)}
+            for each, _ in checked
+        ],
         "total_results": sum(job.started_ns is not None for material, _ in checked for job in material.jobs),
         "over_utilization_count": len(over),
         "violations": over,
         "recommendations": [_advice(each) for each in advised],
+        "totals": _totals([job for material, _ in checked for job in material.jobs], prices or Prices()),
     }
     return data | {"results": [_comparison(run, each) for run, each in told]} if everything else data
 
 
 def _run(material: Material, prices: Prices) -> Data:
-    sums = totals(material.jobs, prices)
     return {
         "run_id": material.id,
         "name": material.name,
@@ -109,15 +117,20 @@ def _run(material: Material, prices: Prices) -> Data:
         "jobs": [_job(job, material.alerts_of.get(job.id)) for job in material.jobs],
         "spans": [_span(each) for each in phases(material.spans, material.alerts)],
         "alerts": [_alert(each) for each in material.alerts],
-        "totals": {
-            "cpu_seconds": sums.cpu_seconds,
-            "gpu_energy_joules": sums.energy,
-            "gpu_seconds": sums.gpu_seconds,
-            "gpu_idle_seconds": sums.gpu_idle_seconds,
-            "energy_cost": sums.energy_cost,
-            "gpu_cost": sums.gpu_cost,
-            "gpu_idle_cost": sums.gpu_idle_cost,
-        },
+        "totals": _totals(material.jobs, prices),
+    }
+
+
+def _totals(jobs: Iterable[Job], prices: Prices) -> Data:
+    sums = totals(jobs, prices)
+    return {
+        "cpu_seconds": sums.cpu_seconds,
+        "gpu_energy_joules": sums.energy,
+        "gpu_seconds": sums.gpu_seconds,
+        "gpu_idle_seconds": sums.gpu_idle_seconds,
+        "energy_cost": sums.energy_cost,
+        "gpu_cost": sums.gpu_cost,
+        "gpu_idle_cost": sums.gpu_idle_cost,
     }
 
 
@@ -212,10 +225,11 @@ def _alert(alert: RecordedAlert) -> Data:
     }
 
 
-def _comparison(run: str, each: Comparison) -> Data:
+def _comparison(run: Material, each: Comparison) -> Data:
     specified, peak, p95, over = each.texts
     return {
-        "run_id": run,
+        "run_id": run.id,
+        "run_started": iso(run.started_ns),
         "job_id": each.job.id,
         "job_name": each.job.name,
         "resource_type": each.resource,

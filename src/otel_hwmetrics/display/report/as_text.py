@@ -11,7 +11,8 @@ from otel_hwmetrics.display.report.alarms import Alarm, alarms, worst
 from otel_hwmetrics.display.report.endings import exit_word, memory_peak, run_state
 from otel_hwmetrics.display.report.material import ENDED, Material
 from otel_hwmetrics.display.report.phases import Phase, phases
-from otel_hwmetrics.display.report.totals import Prices, Totals, totals
+from otel_hwmetrics.display.report.totals import Prices, totals
+from otel_hwmetrics.display.report.totals_text import totals_lines
 from otel_hwmetrics.display.report.usage import remarks
 from otel_hwmetrics.display.table import Column, Give, plain, table, text_columns, wrapped
 from otel_hwmetrics.display.words import (
@@ -107,7 +108,7 @@ def report(
         _gpus(material.jobs, width),
         _spans(material, width, all_spans=all_spans),
         _alerts(material, width, zone),
-        _totals(totals(material.jobs, prices), prices),
+        totals_lines(totals(material.jobs, prices), prices),
         [line for text in remarks(material.jobs) for line in _wrapped(plain(text), width)],
     ]
     lines: list[str] = []
@@ -235,23 +236,6 @@ def _alarm_row(each: Alarm, labels: dict[str, str], zone: tzinfo | None, *, days
         ", ".join([*lasted, *(["no end"] if each.open_since_ns is not None else [])]),
         labels.get(each.span_id), each.message,
     )  # fmt: skip
-
-
-def _totals(sums: Totals, prices: Prices) -> list[str]:
-    lines = []
-    if sums.cpu_seconds is not None:
-        lines.append(f"CPU time   {duration(sums.cpu_seconds)}")
-    if sums.energy is not None:
-        cost = "" if sums.energy_cost is None else f", costs {sums.energy_cost:.2f} at {prices.kwh:g} a kWh"
-        lines.append(f"Energy     {sums.energy / 3.6e6:.3f} kWh of GPUs{cost}")
-    if sums.gpu_seconds is not None:
-        cost = "" if sums.gpu_cost is None else f", costs {sums.gpu_cost:.2f} at {prices.gpu_hour:g} an hour"
-        lines.append(f"GPU-hours  {sums.gpu_seconds / 3600:.2f}{cost}")
-    if sums.gpu_idle_seconds is not None and sums.gpu_seconds:
-        cost = "" if sums.gpu_idle_cost is None else f", costs {sums.gpu_idle_cost:.2f}"
-        part = share(sums.gpu_idle_seconds / sums.gpu_seconds)
-        lines.append(f"  idle     {sums.gpu_idle_seconds / 3600:.2f} ({part}){cost}")
-    return ["Totals", *(f"{_INDENT}{line}" for line in lines)] if lines else []
 
 
 def _stat(job: Job, figure: str, place: int) -> float | None:

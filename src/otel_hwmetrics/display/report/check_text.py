@@ -9,9 +9,11 @@ from typing import Final
 from otel_hwmetrics.display.report.advice import Advice
 from otel_hwmetrics.display.report.formats import in_words
 from otel_hwmetrics.display.report.material import Material
+from otel_hwmetrics.display.report.totals import Prices, totals
+from otel_hwmetrics.display.report.totals_text import totals_lines
 from otel_hwmetrics.display.report.usage import Comparison, remarks, without_request
 from otel_hwmetrics.display.table import Column, Give, plain, table, wrapped
-from otel_hwmetrics.display.words import counted
+from otel_hwmetrics.display.words import counted, when
 
 COLUMNS: Final = (
     Column("Run", optional=True),
@@ -35,6 +37,7 @@ def check(
     width: int | None = None,
     *,
     everything: bool = False,
+    prices: Prices | None = None,
 ) -> list[str]:
     """Lines of a check.
 
@@ -43,17 +46,17 @@ def check(
         advised: What to ask for next time; told in a line for each.
         width: Columns that it may take; None for any number.
         everything: Whether also what is no violation is told of.
+        prices: At which totals are also told as costs.
     """
-    found = [(material, each) for material, several in checked for each in several]
+    several = len(checked) > 1
+    names = _names([material for material, _ in checked]) if several else [""] * len(checked)
+    found = [(name, each) for name, (_, compared) in zip(names, checked, strict=True) for each in compared]
     over = sum(each.violated for _, each in found)
     lines = _wrapped(_verdict(checked, over, len(found)), width)
-    shown = found if everything else [(material, each) for material, each in found if each.violated]
+    shown = found if everything else [(name, each) for name, each in found if each.violated]
     if shown:
-        rows = [_row(material, each, several=len(checked) > 1) for material, each in shown]
-        lines += ["", *table(COLUMNS, rows, width)]
-    notes = [
-        text for material, _ in checked for text in remarks(material.jobs, material.id if len(checked) > 1 else "")
-    ]
+        lines += ["", *table(COLUMNS, [_row(name, each) for name, each in shown], width)]
+    notes = [text for name, (material, _) in zip(names, checked, strict=True) for text in remarks(material.jobs, name)]
     bare = [job for material, _ in checked for job in without_request(material.jobs)]
     if bare and found:
         names = ", ".join(dict.fromkeys(f"{job.name}" for job in bare))
@@ -67,7 +70,22 @@ def check(
         for each in told:
             unsure = f" ({each.unsure})" if each.unsure else ""
             lines += _wrapped(f"{plain(each.name)}: {in_words(each)}{unsure}", width, _INDENT)
+    prices = prices or Prices()
+    sums = totals((job for material, _ in checked for job in material.jobs), prices)
+    if sums.energy is not None or sums.gpu_seconds is not None:
+        lines += ["", *(part for line in totals_lines(sums, prices) for part in _indented(line, width))]
     return lines
+
+
+def _names(materials: Sequence[Material]) -> list[str]:
+    """The runs' ids; with when it began where several have one id, as those that torchrun has named by its address."""
+    ids = [material.id for material in materials]
+    return [each.id if ids.count(each.id) == 1 else f"{each.id} of {when(each.started_ns)}" for each in materials]
+
+
+def _indented(line: str, width: int | None) -> list[str]:
+    text = line.lstrip()
+    return _wrapped(text, width, " " * (len(line) - len(text)))
 
 
 def _verdict(checked: Sequence[tuple[Material, Sequence[Comparison]]], over: int, compared: int) -> str:
@@ -83,11 +101,11 @@ def _verdict(checked: Sequence[tuple[Material, Sequence[Comparison]]], over: int
     return f"Found {counted(over, 'resource over-utilization violation')}:"
 
 
-def _row(material: Material, each: Comparison, *, several: bool) -> tuple[str | None, ...]:
+def _row(name: str, each: Comparison) -> tuple[str | None, ...]:
     specified, peak, p95, over = each.texts
     over = f"{over} (killed)" if each.killed else over
     return (
-        material.id if several else None, f"{each.job.id}", each.job.name, each.resource, specified, peak, over, p95,
+        name or None, f"{each.job.id}", each.job.name, each.resource, specified, peak, over, p95,
         each.by if each.by in NOTED else "",
     )  # fmt: skip
 
