@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 import recorded
+from otel_hwmetrics.catalog import training
 from otel_hwmetrics.cli import main
+from otel_hwmetrics.model import Series
 from otel_hwmetrics.recording.nouns import DONE, FAILED, PARENT, Job, RecordedAlert
 from recorded import SECOND, START
 from recorded_looks import write
@@ -70,6 +73,19 @@ def test_json(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data = json.loads(output)
     assert (code, data["version"], data["failing"]) == (1, 1, ["alert.gpu_hot"])
     assert data["worse"] == [{"key": "alert.gpu_hot", "text": "new alert: gpu_hot on GPU 1, 1 time", "by": None}]
+
+
+def test_json_is_what_every_program_reads(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Also where a figure is no finite number."""
+    endless = {Series(training.STEPS): 2.0, Series(training.STEP_TIME): math.inf}
+    write(folder / "c.run.db", [(START, endless)], who=recorded.about("cccc"))
+    _, output, _ = typed(capfd, "aaaa", "cccc", "--directory", str(folder), "--json")
+
+    def none(word: str) -> None:
+        raise AssertionError(word)
+
+    figures = {each["key"]: each["b"] for each in json.loads(output, parse_constant=none)["figures"]}
+    assert figures["step.time"] == "Infinity"
 
 
 def test_the_same_run_is_told_of(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -243,6 +243,20 @@ def test_a_disk_that_takes_nothing(runs: Path, capfd: pytest.CaptureFixture[str]
     assert (code, "No such file or directory" in errors) == (1, True)
 
 
+def test_a_file_that_cannot_be_written_is_named_as_it_was_typed(runs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """And not by the name that it has until it is whole."""
+    path = runs / "no" / "x.csv"
+    code, _, errors = typed(capfd, str(runs), "-o", str(path))
+    assert (code, errors) == (1, f"error: cannot write: [Errno 2] No such file or directory: '{path}'\n")
+
+
+def test_before_the_end_is_said_as_the_help_has_it(runs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What begins with a - is an argument of its own for argparse, unless there is a = before it."""
+    assert len(typed(capfd, str(runs), "--end=-1m")[1].splitlines()) == 1 + 11
+    assert typed(capfd, str(runs), "--end", "end-1m")[1] == typed(capfd, str(runs), "--end=-1m")[1]
+    assert "only as --end=-1m" in " ".join(typed(capfd, "--help")[1].split())
+
+
 def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said there, and taken away at the end; a file gets nothing."""
     file, terminal = io.StringIO(), io.StringIO()

@@ -213,6 +213,58 @@ def test_each_epoch_is_a_file_with_its_steps(tmp_path: Path) -> None:
     assert rows[0]["timestamp"] == iso(START + 12 * SECOND)
 
 
+def steps_of(path: Path) -> list[tuple[str, str]]:
+    """The first two columns of an epoch's file: when, and the number of steps."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [(row["timestamp"], row["step"]) for row in csv.DictReader(file)]
+
+
+def test_steps_of_old_epochs_are_counted_by_the_minute(tmp_path: Path) -> None:
+    """Where only minutes were kept: at the end of each; an epoch that goes on into full detail counts from its beginning."""
+    looks = [(START + n * SECOND, {STEPS: float(n), HOT: 40.0}) for n in range(0, 1800, 10)]
+    spans = [epoch(0, 0, 330), epoch(1, 330, 1790)]
+    write(tmp_path / "a.run.db", looks, spans=spans, detail=900.0)
+    with open_run(str(tmp_path)) as run:
+        (part,) = parts_of(run, Choice())
+        write_epochs([part], Choice(), str(tmp_path / "e"), silent)
+    assert part.rolled_until is not None
+    assert steps_of(tmp_path / "e" / "epoch_0.csv") == [
+        (iso(START + n * 60 * SECOND), str(n * 60 - 10)) for n in range(1, 6)
+    ]
+    later = steps_of(tmp_path / "e" / "epoch_1.csv")
+    assert len(later) > 100
+    # 290 at 300 s and 350 at 360 s make 320 at 330 s; a minute's total is that of its last look
+    assert later[0] == (iso(START + 360 * SECOND), "30")
+    assert later[-1] == (iso(START + 1780 * SECOND), str(1780 - 320))
+    assert [int(step) for _, step in later] == sorted(int(step) for _, step in later)
+
+
+def test_json_is_what_every_program_reads(tmp_path: Path) -> None:
+    """A loss that is NaN, or has grown without end, is a word in the JSON of lines and of Parquet's attributes."""
+    losses: dict[str, Any] = {
+        "loss": math.nan,
+        "most": math.inf,
+        "least": -math.inf,
+        "each": [1.0, math.nan],
+        "steps": 3,
+    }
+    span = replace(epoch(0, 0, 10), attributes=losses)
+    odd = Series(gpu.TEMPERATURE, {"hw.id": "GPU-1", "scale": math.nan})
+    write(tmp_path / "a.run.db", [(START, {odd: 1.0})], spans=[span])
+
+    def none(word: str) -> None:
+        raise AssertionError(word)
+
+    with open_run(str(tmp_path)) as run:
+        in_lines(run, tmp_path / "x.jsonl")
+        values = in_parquet(run, tmp_path / "x.parquet")
+    text = (tmp_path / "x.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = [json.loads(line, parse_constant=none) for line in text]
+    (told,) = [line["attributes"] for line in lines if line["type"] == "span"]
+    assert told == {"loss": "NaN", "most": "Infinity", "least": "-Infinity", "each": [1.0, "NaN"], "steps": 3}
+    assert json.loads(values[0]["attributes"], parse_constant=none)["scale"] == "NaN"
+
+
 def test_a_run_without_epochs_says_so(tmp_path: Path) -> None:
     """Instead of an empty folder."""
     write(tmp_path / "a.run.db", [(START, {HOT: 1.0})])
@@ -356,6 +408,8 @@ ENDED = START + 3600 * SECOND
         ("2025-10-09T10:54:00.25+02:00", START + SECOND // 4),
         ("+90s", START + 90 * SECOND),
         ("+1h30m", START + 5400 * SECOND),
+        ("+1h 30", START + 3630 * SECOND),
+        ("start+1min 1.5s", START + 61 * SECOND + SECOND // 2),
         ("-10m", ENDED - 600 * SECOND),
         ("end-10m", ENDED - 600 * SECOND),
         ("start+1d", START + 86400 * SECOND),
@@ -369,7 +423,14 @@ def test_moments(text: str, at_ns: int) -> None:
     assert moment(text, START, ENDED) == at_ns
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "+", "+10x", "10m", "2025-13-01", "++1s"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "yesterday", "+", "+10x", "10m", "2025-13-01", "++1s", "+10 5s", "+1h 30 5m"),
+        # what takes a pattern of patterns years to refuse, and what no clock of a recording has
+        *(f"+{'1' * 60}x", f"-{'1m ' * 40}x", f"+{'1' * 400}", "+1e9", "+300000d", "99999999999", "9999-01-01"),
+    ],
+)
 def test_what_is_no_moment(text: str) -> None:
     """It is named, with what would be one."""
     with pytest.raises(ValueError, match=r"is no moment: 2026-03-01T14:05:09\+01:00"):

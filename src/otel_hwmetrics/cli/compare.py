@@ -62,6 +62,7 @@ def call(given: argparse.Namespace) -> int:
     from otel_hwmetrics.display.compare.figures import measured
     from otel_hwmetrics.display.compare.judging import compared
     from otel_hwmetrics.display.compare.showing import as_data, as_text
+    from otel_hwmetrics.display.finite import finite
     from otel_hwmetrics.display.table import plain, terminal_width
     from otel_hwmetrics.recording import RecordingError, open_run
 
@@ -78,7 +79,8 @@ def call(given: argparse.Namespace) -> int:
     if runs[0].id == runs[1].id:
         print("note: A and B are the same run", file=sys.stderr)
     if given.json:
-        print(json.dumps(as_data(comparison, given.fail_on_worse), indent=2, ensure_ascii=False))
+        data = finite(as_data(comparison, given.fail_on_worse))
+        print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         for line in as_text(comparison, terminal_width(sys.stdout)):
             print(plain(line))

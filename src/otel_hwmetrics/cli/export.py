@@ -71,7 +71,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--start", metavar="T", help="2026-03-01T14:05:09+01:00, or +10m after the beginning, end-1h before the end"
     )
-    parser.add_argument("--end", metavar="T", help="likewise")
+    parser.add_argument("--end", metavar="T", help="likewise; with a - in front only as --end=-1m")
     parser.add_argument(
         "--every", metavar="SECONDS", type=_seconds, help="one row or point for so many; each look if not given"
     )

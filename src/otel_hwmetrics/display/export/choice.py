@@ -18,9 +18,10 @@ LIVE: Final = ("default",)
 """What is exported live without the option ``metrics``."""
 
 _SECOND: Final = 1_000_000_000
-_SPAN: Final = re.compile(r"(start|end)?([+-])((?:\d+(?:\.\d+)?(?:d|h|min|m|s)? ?)+)")
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(d|h|min|m|s)?")
-_SECONDS: Final = {"d": 86400, "h": 3600, "min": 60, "m": 60, "s": 1, "": 1}
+_SPAN: Final = re.compile(r"(start|end)?([+-])(.+)")
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(d|h|min|m|s)? ?")
+_SECONDS: Final = {"d": 86400, "h": 3600, "min": 60, "m": 60, "s": 1}
+_LATEST: Final = 2**63 - 1  # nanoseconds that a recording can have
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,20 @@ def moment(text: str, started_ns: int, ended_ns: int) -> int:
         ValueError: It is none of these.
     """
     text = text.strip()
+    found = _told(text, started_ns, ended_ns)
+    if found is None or abs(found) > _LATEST:
+        raise ValueError(
+            f"{text!r} is no moment: 2026-03-01T14:05:09+01:00 (UTC without a zone), +10m after the run's beginning, "
+            "end-1h before its end, or seconds since the epoch"
+        )
+    return found
+
+
+def _told(text: str, started_ns: int, ended_ns: int) -> int | None:
     if re.fullmatch(r"\d{9,11}(\.\d+)?", text):
         whole, _, rest = text.partition(".")
         return int(whole) * _SECOND + int(rest[:9].ljust(9, "0"))
-    if (found := _SPAN.fullmatch(text)) is not None:
-        seconds = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(found[3]))
+    if (found := _SPAN.fullmatch(text)) is not None and (seconds := _seconds(found[3])) is not None:
         base = started_ns if (found[1] or ("start" if found[2] == "+" else "end")) == "start" else ended_ns
         return base + round(seconds * 1e9) * (1 if found[2] == "+" else -1)
     told = re.sub(r"[Zz]$", "+00:00", text)
@@ -110,13 +120,24 @@ def moment(text: str, started_ns: int, ended_ns: int) -> int:
     try:
         when = datetime.fromisoformat(told)
     except ValueError:
-        raise ValueError(
-            f"{text!r} is no moment: 2026-03-01T14:05:09+01:00 (UTC without a zone), +10m after the run's beginning, "
-            "end-1h before its end, or seconds since the epoch"
-        ) from None
+        return None
     when = when if when.tzinfo is not None else when.replace(tzinfo=timezone.utc)
     past = when - datetime(1970, 1, 1, tzinfo=timezone.utc)
     return ((past.days * 86400 + past.seconds) * 1_000_000 + past.microseconds) * 1000
+
+
+def _seconds(text: str) -> float | None:
+    """How long ``1h30m`` is; None for what is no length. The unit may be left out of the last part, which then is seconds.
+
+    Part after part: one pattern for all of them takes years for what is almost one.
+    """
+    seconds, at = 0.0, 0
+    while at < len(text):
+        part = _PART.match(text, at)
+        if part is None or (part[2] is None and part.end() < len(text)):
+            return None
+        seconds, at = seconds + float(part[1]) * _SECONDS[part[2] or "s"], part.end()
+    return seconds if seconds < _LATEST / _SECOND else None
 
 
 def within(at_ns: int, windows: Sequence[tuple[int, int]]) -> bool:

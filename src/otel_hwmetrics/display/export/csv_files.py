@@ -7,13 +7,15 @@ import csv
 import io
 import os
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import BinaryIO, Final
 
 from otel_hwmetrics.catalog import training
 from otel_hwmetrics.display.export.choice import Choice, within
-from otel_hwmetrics.display.export.looks import Part
+from otel_hwmetrics.display.export.looks import MINUTE, Part
 from otel_hwmetrics.display.export.rows import Row, header_of, rows_of
 from otel_hwmetrics.display.export.target import Heard, NoEpochs, target
 from otel_hwmetrics.display.words import iso
@@ -114,7 +116,11 @@ def _write_epoch(sheet: _Sheet, parts: Sequence[Part], choice: Choice, windows: 
 
 
 class _Steps:
-    """How many steps of an epoch had ended at a moment, where steps were recorded; asked in the order of time."""
+    """How many steps of an epoch had ended at a moment, where steps were recorded; asked in the order of time.
+
+    Of the time of which only minutes were kept, as many as had ended with the minute; and what had ended before an epoch that
+    began within a minute is as if the steps of that minute had taken the same time, each.
+    """
 
     def __init__(self, part: Part, windows: Sequence[tuple[int, int]]) -> None:
         series = next((each for each in part.recording.series() if each.metric == training.STEPS.name), None)
@@ -124,15 +130,27 @@ class _Steps:
         if series is None or not windows:
             return
         first, last = windows[0][0], windows[-1][1]
-        _, before = part.recording.values(series.id, first - _BEFORE, first)
-        self._base = before[-1] if before else 0.0
-        self._looks = iter(zip(*part.recording.values(series.id, first, last), strict=True))
+        looks = _looks_at(part, series.id, first - _BEFORE, last)
+        began = bisect_right(looks, first, key=itemgetter(0))
+        self._base = looks[began - 1][1] if began else 0.0
+        if 0 < began < len(looks) and first < (part.rolled_until or first):
+            (before, so_far), (after, then) = looks[began - 1 : began + 1]
+            self._base += (then - so_far) * (first - before) / (after - before)
+        self._looks = iter(looks[bisect_left(looks, first, key=itemgetter(0)) :])
         self._next = next(self._looks, None)
 
     def at(self, at_ns: int) -> str:
         while self._next is not None and self._next[0] <= at_ns:
             self._steps, self._next = self._next[1] - self._base, next(self._looks, None)
         return "" if self._steps is None else str(round(self._steps))
+
+
+def _looks_at(part: Part, series: int, start_ns: int, end_ns: int) -> list[tuple[int, float]]:
+    """A counter's totals, by time: at the ends of the minutes of which no more was kept, then by the look."""
+    until = part.rolled_until
+    minutes = [] if until is None or start_ns >= until else part.recording.minutes(series, start_ns - MINUTE, end_ns)
+    ended = [(minute.start_ns + MINUTE, minute.last) for minute in minutes if minute.start_ns + MINUTE <= (until or 0)]
+    return [*ended, *zip(*part.recording.values(series, start_ns, end_ns), strict=True)]
 
 
 class _Sheet:

@@ -13,12 +13,15 @@ from otel_hwmetrics.display.export.columns import Column
 from otel_hwmetrics.display.export.looks import Part
 from otel_hwmetrics.display.export.rows import moments_of, number_of
 from otel_hwmetrics.display.export.target import Heard, target
+from otel_hwmetrics.display.finite import finite
 from otel_hwmetrics.display.words import iso
 from otel_hwmetrics.recording import Run
 from otel_hwmetrics.recording.nouns import Job
 
 VERSION: Final = 1
 """Of what is written; a greater one may leave out or change what is there now, the same one only adds."""
+
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def write_json_lines(run: Run, parts: Sequence[Part], choice: Choice, path: str, told: Heard) -> int:
@@ -30,11 +33,18 @@ def write_json_lines(run: Run, parts: Sequence[Part], choice: Choice, path: str,
     samples = 0
     with target(path) as file:
         for line in _lines(run, parts, choice):
-            file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n")
+            file.write(_as_json(line).encode("utf-8", "replace") + b"\n")
             if line["type"] == "sample":
                 samples += 1
                 told(line["time_unix_nano"])
     return samples
+
+
+def _as_json(line: Mapping[str, Any]) -> str:
+    try:
+        return _ENCODER.encode(line)
+    except ValueError:  # a NaN, as a loss may be; the rule has none, and is not to be gone through value by value
+        return _ENCODER.encode(finite(line))
 
 
 def _lines(run: Run, parts: Sequence[Part], choice: Choice) -> Iterator[dict[str, Any]]:

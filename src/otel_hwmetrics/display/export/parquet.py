@@ -12,6 +12,7 @@ from otel_hwmetrics.display.export.choice import Choice
 from otel_hwmetrics.display.export.columns import Column
 from otel_hwmetrics.display.export.looks import Looks, Part, job_looks_of, looks_of
 from otel_hwmetrics.display.export.target import Heard, MissingExtra, target
+from otel_hwmetrics.display.finite import finite
 from otel_hwmetrics.recording import Run
 
 ROWS: Final = 262_144
@@ -125,4 +126,6 @@ def _all_looks(part: Part, choice: Choice) -> Iterator[Looks]:
 
 
 def _as_json(column: Column) -> str:
-    return json.dumps(dict(column.attributes), ensure_ascii=False, sort_keys=True).encode("utf-8", "replace").decode()
+    attributes = finite(dict(column.attributes))
+    told = json.dumps(attributes, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    return told.encode("utf-8", "replace").decode()

@@ -45,9 +45,11 @@ def target(path: str) -> Iterator[BinaryIO]:
         with open(unfinished, "wb", opener=_opened) as file:
             yield file
         os.replace(unfinished, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(unfinished)
+        if isinstance(error, OSError) and error.filename == unfinished:
+            raise OSError(error.errno, error.strerror, path) from error  # the name that somebody has typed
         raise
 
 
