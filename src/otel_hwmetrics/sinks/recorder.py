@@ -16,21 +16,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from multiprocessing.util import Finalize
 from typing import Any, Final, NamedTuple, cast
 
 from otel_hwmetrics import redaction
-from otel_hwmetrics._guard import guard
+from otel_hwmetrics._guard import faults, guard
 from otel_hwmetrics.model import Snapshot
 from otel_hwmetrics.recording import Writer
-from otel_hwmetrics.recording.nouns import RecordedFile
+from otel_hwmetrics.recording.nouns import RecordedFile, RecordedSpan
 from otel_hwmetrics.sinks.base import Alert, dropped
 from otel_hwmetrics.sinks.last_words import PATIENCE, QUIET
+from otel_hwmetrics.sinks.nudge import Nudge
 from otel_hwmetrics.sinks.recorder_choice import Choice
 from otel_hwmetrics.sinks.recorder_file import RecordingFile
 from otel_hwmetrics.sinks.recorder_jobs import JobLook, JobWatch
-from otel_hwmetrics.sinks.recorder_spans import files_of, recorded_alert, recorded_span
+from otel_hwmetrics.sinks.recorder_spans import ended_span, files_of, recorded_alert, recorded_span
 from otel_hwmetrics.sinks.rows import Row, Rows
 from otel_hwmetrics.threads import Lasting
 from otel_hwmetrics.windows import Sample
@@ -40,13 +42,14 @@ _logger = redaction.logger()
 MOST_LOOKS: Final = 600
 """Looks that wait for the disk; of more the oldest are lost."""
 MOST_OTHERS: Final = 10_000
-"""Spans, alerts and files that wait for it; more are dropped."""
+"""Spans, and alerts and files, that wait for it; more are dropped."""
 FIRST_AFTER: Final = 1.0
 """Seconds after which the first batch is written at the latest, so that there is a file to be seen."""
 AT_EXIT: Final = 1.0
 """Seconds that the end of the interpreter waits for the last batch at most, where a disk hangs."""
 
-_NOTING_A_SPAN: Final = guard("recording a span's start")
+_SPANS: Final = "recording a span"
+_NOTING_A_SPAN: Final = guard(_SPANS)
 
 
 class _Look(NamedTuple):
@@ -91,7 +94,10 @@ class Recorder:
         self._taken = 0
         self._others: deque[Callable[[Writer], object]] = deque()
         self._files: set[str] = set()
-        self._wake = threading.Event()
+        self._spans: dict[int, Callable[[], RecordedSpan]] = {}  # by their ids: a start that waits gives way to its end
+        self._open: dict[int, RecordedSpan] = {}  # whose start is taken, and whose end must be
+        self._lost_spans, self._told_of_lost = 0, False
+        self._wake = Nudge()
         self._written = threading.Event()
         self._ending: tuple[int | None, float] = (None, float("-inf"))  # how it seems to end, and since when
         self._hurry = self._closing = False
@@ -136,19 +142,37 @@ class Recorder:
     def on_file(self, time_unix_nano: int, kind: str, path: str) -> None:
         """Record that there is, or will be, another file of the run: a ``flight`` recording, a ``profile``."""
         file = RecordedFile(time_unix_nano, kind, path.encode(errors="replace").decode())
-        if path not in self._files:  # several alerts may share one
+        # Several alerts may share one; if there is no room for it now, there may be at the next.
+        if path not in self._files and self._other(lambda writer: writer.file(file)):
             self._files = {*self._files, path}
-            self._other(lambda writer: writer.file(file))
 
     def began(self, span: Any) -> None:
         """Record that a training span has begun, with the attributes that it has by now. On its thread."""
         with _NOTING_A_SPAN:
             told = recorded_span(span, self._time_ns())
-            self._other(lambda writer: writer.span(told))
+            if len(self._spans) < MOST_OTHERS:
+                span_id = span.get_span_context().span_id
+                self._open[span_id] = told
+                self._keep(span_id, lambda: told)
 
     def ended(self, span: Any) -> None:
         """Record a training span that has ended and changes no more. On its thread."""
-        self._other(partial(_write_span, span, self._time_ns()))
+        span_id = span.get_span_context().span_id
+        begun = self._open.pop(span_id, None)
+        if begun is None and len(self._spans) >= MOST_OTHERS:
+            self._lost_spans += 1
+            faults[_SPANS] += 1
+        else:  # an end alone that was lost would be a span without one
+            self._keep(span_id, partial(ended_span, span, begun, self._time_ns()))
+
+    def gone(self, span_id: int) -> None:
+        """Record that a training span is no more, of whose end nobody told: this is its latest. On any thread.
+
+        Python calls it in the middle of anything, so it does nothing that may wait.
+        """
+        begun = self._open.pop(span_id, None)
+        if begun is not None:
+            self._spans[span_id] = partial(replace, begun, ended_ns=self._time_ns())
 
     def flush(self, exit_code: int) -> None:
         """The job may be about to end: have all of it written, now. Waits for nothing; see `wait`.
@@ -178,8 +202,8 @@ class Recorder:
         self._closing = True
         atexit.unregister(self._at_exit)
         self._file.abandon()
-        self._looks.clear()
-        self._others.clear()
+        for waiting in (self._looks, self._others, self._spans, self._open):
+            waiting.clear()
 
     def write(self) -> bool:
         """Write a batch. Called on the thread that writes; True where all of it is written."""
@@ -192,6 +216,7 @@ class Recorder:
         if writer is None or (file.failing and not file.commit()):
             return False
         self._pass_on(writer)
+        self._pass_spans_on(writer)
         return file.commit()
 
     def _close(self, exit_code: int | None) -> None:
@@ -211,6 +236,25 @@ class Recorder:
             return False
         self._others.append(task)
         return True
+
+    def _keep(self, span_id: int, task: Callable[[], RecordedSpan]) -> None:
+        """Have a span wait; where many do, they are written before their time."""
+        self._spans[span_id] = task
+        if len(self._spans) > MOST_OTHERS // 2 and not self._file.failing:
+            self._wake.set()
+
+    def _pass_spans_on(self, writer: Writer) -> None:
+        """Give the writer the spans that wait, and no more of them than it takes at once."""
+        for _ in range(min(len(self._spans), MOST_OTHERS)):
+            with _NOTING_A_SPAN:  # what a foreign span tells may be anything
+                writer.span(self._spans.popitem()[1]())
+        if self._lost_spans and not self._told_of_lost:
+            self._told_of_lost = True
+            _logger.warning(
+                "Training spans are missing in the recording, %d by now; training is not affected: more ended than could be "
+                "written. Let fewer be training spans (the options alert_spans and step_spans).",
+                self._lost_spans,
+            )
 
     def _pass_on(self, writer: Writer) -> None:
         """Give the writer what waits."""
@@ -249,6 +293,7 @@ class Recorder:
         if writer is None:
             return
         self._pass_on(writer)
+        self._pass_spans_on(writer)
         self._say_that_it_ends()
         self._pass_on(writer)
         self._file.finish()
@@ -260,17 +305,13 @@ class Recorder:
             exit_code = None  # it went on
         with self._of_jobs:
             jobs = tuple(self._jobs.ended(self._time_ns(), exit_code))
-        self._other(partial(_write_jobs, jobs))
+        self._others.append(partial(_write_jobs, jobs))  # whatever waits already
 
 
 def _write_jobs(jobs: tuple[JobLook, ...], writer: Writer) -> None:
     for job, sample, totals in jobs:
         writer.job(job)
         writer.sample(job.id, sample, totals)
-
-
-def _write_span(span: Any, now_ns: int, writer: Writer) -> None:
-    writer.span(recorded_span(span, now_ns))
 
 
 def _unhandled() -> BaseException | None:

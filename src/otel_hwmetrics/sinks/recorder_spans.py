@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from opentelemetry.trace import format_span_id, format_trace_id
@@ -37,8 +38,21 @@ def recorded_span(span: Any, now_ns: int) -> RecordedSpan:
     )
 
 
+def ended_span(span: Any, begun: RecordedSpan | None, now_ns: int) -> RecordedSpan:
+    """A span that has ended, also one that does not say when it began or ended.
+
+    Args:
+        span: The SDK's, or one that is called as the SDK's.
+        begun: What was known of it at its start, if anything was.
+        now_ns: When it ended, where it does not say so.
+    """
+    told = recorded_span(span, begun.started_ns if begun is not None else now_ns)
+    return told if told.ended_ns is not None else replace(told, ended_ns=now_ns)
+
+
 def recorded_alert(alert: Alert) -> RecordedAlert:
-    """An alert that was told of."""
+    """An alert that was told of; within a span of the recording alone, too, of whose ids nobody else is told."""
+    context = alert.span.get_span_context() if alert.span is not None else None
     return RecordedAlert(
         at_ns=alert.time_unix_nano,
         rule=alert.name,
@@ -46,8 +60,8 @@ def recorded_alert(alert: Alert) -> RecordedAlert:
         severity=alert.severity.value,
         device=alert.device,
         message=alert.message,
-        trace_id=alert.trace_id,
-        span_id=alert.span_id,
+        trace_id=format_trace_id(context.trace_id) if context is not None else "",
+        span_id=format_span_id(context.span_id) if context is not None else "",
         attributes=plain(alert.attributes),
     )
 
