@@ -244,9 +244,9 @@ def test_runs_of_one_id_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFix
     said = Said(capsys, str(tmp_path), "--all-runs", "--check")
     assert (said.code, "torch-x of 2025-10-09" in said.out) == (1, True), said.out
     data = Said(capsys, str(tmp_path), "--all-runs", "--check", "--json").data
-    began, later = "2025-10-09T08:54:00.000000Z", "2025-10-09T13:54:00.000000Z"
-    assert [each["started"] for each in data["runs"]] == [later, began]
-    assert {each["run_started"] for each in data["violations"]} == {began}
+    first, later = "2025-10-09T08:54:00.000000Z", "2025-10-09T13:54:00.000000Z"
+    assert [each["started"] for each in data["runs"]] == [later, first]
+    assert {each["run_started"] for each in data["violations"]} == {first}
     assert len(Said(capsys, str(path), str(tmp_path), "--check", "--json").data["runs"]) == 1, "one that is named twice"
 
 

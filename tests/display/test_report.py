@@ -22,10 +22,11 @@ from otel_hwmetrics.display.report.endings import ending, exit_word
 from otel_hwmetrics.display.report.material import Material, gathered
 from otel_hwmetrics.display.report.phases import phases
 from otel_hwmetrics.display.report.short import short_lines
+from otel_hwmetrics.display.report.slowest import slowest
 from otel_hwmetrics.display.report.totals import Prices, Totals, totals
 from otel_hwmetrics.display.report.usage import comparisons
 from otel_hwmetrics.display.table import text_columns
-from otel_hwmetrics.recording import RunFiles, open_run
+from otel_hwmetrics.recording import RunFiles, Writer, open_run
 from otel_hwmetrics.recording.nouns import (
     DONE,
     FAILED,
@@ -344,6 +345,72 @@ def test_alerts_are_put_together_the_worst_first() -> None:
     assert named(found) == "oom (critical), gpu_hot (warning) 3 times"
     assert named([*found, *(Alarm(f"r{n}", "", "info", times=1) for n in range(3))], 3).endswith("and 2 more")
     assert worst([]) == named([]) == ""
+
+
+def of_ranks(folder: Path, *whose: tuple[str, int]) -> Material:
+    """A run of ranks, each of which records itself: the same alert and spans of its own, the second rank's last epoch longer."""
+    for host, rank in whose:
+        path = folder / f"rank-{rank}.run.db"
+        writer = Writer(str(path), about(host=host, rank=rank, pid=100 + rank))
+        writer.job(cpu_job(1, "train", host=host, rank=rank))
+        for second, state in ((20 + rank, "firing"), (30 + 10 * rank, "resolved")):
+            writer.alert(alert(second, state))
+        spans = [span(10 * rank + 1, "training", end=90), span(10 * rank + 2, "epoch 0", 10 * rank + 1, 0, 40)]
+        spans.append(span(10 * rank + 3, "epoch 1", 10 * rank + 1, 40, 60 + 20 * (rank == 1)))
+        for each in spans:
+            writer.span(each)
+        writer.close(START + 90 * SECOND)
+    with open_run(str(folder)) as found:
+        return gathered(found)
+
+
+def test_alerts_of_several_hosts_and_ranks_are_apart(tmp_path: Path) -> None:
+    """Each with its own GPU 1, for its own time: another's end is not its end."""
+    found = of_ranks(tmp_path, ("n1", 0), ("n2", 1))
+    assert section(as_text.report(found, zone=UTC), "Alerts") == [
+        "  First     Severity  Alert    Host  Rank  Device  Times  Fired for  Message",
+        "  --------  --------  -------  ----  ----  ------  -----  ---------  --------------------------------",
+        "  08:54:20  warning   gpu_hot  n1       0  GPU 1       1     10.0 s  GPU 1 is at 87 °C (above 80 °C).",
+        "  08:54:21  warning   gpu_hot  n2       1  GPU 1       1     19.0 s  GPU 1 is at 87 °C (above 80 °C).",
+    ]
+    (data,) = as_data.reports([found])["runs"]
+    assert [(each["host"], each["rank"]) for each in data["alerts"]] == [("n1", 0), ("n2", 1)] * 2
+    assert [job["alerts"][0]["host"] for job in data["jobs"]] == ["n1", "n2"]
+    assert CLOSED.is_valid(as_data.reports([found]))
+
+
+def test_spans_of_several_ranks_are_told_once_by_the_slowest(tmp_path: Path) -> None:
+    """The outermost levels of all ranks have room; --spans and programs have every one, with whose it is."""
+    found = of_ranks(tmp_path, *(("n1", rank) for rank in range(8)))
+    assert section(as_text.report(found, zone=UTC), "Training spans (of each that of the slowest of 8 ranks") == [
+        "  Span       Rank               Took",
+        "  ---------  -----------  ----------",
+        "  training   rank 0 of 8  1 min 30 s",
+        "    epoch 0  rank 0 of 8      40.0 s",
+        "    epoch 1  rank 1 of 8      40.0 s",
+    ]
+    every = section(as_text.report(found, all_spans=True, zone=UTC), "Training spans")
+    assert len(every) == 2 + 8 * 3
+    assert every[2].split()[:3] == ["training", "rank", "0"]
+    spans = as_data.reports([found])["runs"][0]["spans"]
+    assert {(each["host"], each["rank"]) for each in spans} == {("n1", rank) for rank in range(8)}
+
+
+def test_the_slowest_is_found_span_by_span() -> None:
+    """The n-th of a name, below its own; what some ranks alone have stays in its place, and what has no end is slowest."""
+    spans = [
+        replace(each, rank=rank)
+        for rank, each in [
+            *((0, span(1, "training")), (0, span(2, "step", 1, 0, 5)), (0, span(3, "step", 1, 5, 30))),
+            *((1, span(11, "training")), (1, span(12, "step", 11, 0, 6)), (1, span(13, "step", 11, 6, 20))),
+            *((1, span(14, "save", 11, 20, None)), (0, span(4, "end", 0, 60, 70)), (1, span(5, "end", 0, 60, None))),
+        ]
+    ]
+    found = [(each.phase.depth, each.phase.label, each.phase.span.rank, each.of) for each in slowest(phases(spans))]
+    assert found == [
+        *((0, "training", 0, 2), (1, "step", 1, 2), (1, "step", 0, 2), (1, "save", 1, 1)),
+        (0, "end", 1, 2),
+    ]
 
 
 def test_an_alert_without_an_end_is_said_to_have_none() -> None:

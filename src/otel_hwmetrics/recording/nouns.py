@@ -291,6 +291,8 @@ class RecordedSpan:
         ended_ns: When it ended; None where nobody saw.
         status: ``unset``, ``ok``, ``error``.
         attributes: As they were at its end, what the hardware did included (``hwmetrics.summary.*``).
+        host: Where who wrote it was, once `otel_hwmetrics.recording.Run` has joined the files; else empty.
+        rank: Likewise of a process in a distributed job; None for none.
     """
 
     trace_id: str
@@ -301,6 +303,8 @@ class RecordedSpan:
     ended_ns: int | None
     status: str = "unset"
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    host: str = field(default="", compare=False)
+    rank: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -317,6 +321,8 @@ class RecordedAlert:
         trace_id: Of the training span; empty for none.
         span_id: Likewise.
         attributes: Of its event.
+        host: Where who wrote it was, once `otel_hwmetrics.recording.Run` has joined the files; else empty.
+        rank: Likewise of a process in a distributed job; None for none.
     """
 
     at_ns: int
@@ -328,6 +334,8 @@ class RecordedAlert:
     trace_id: str = ""
     span_id: str = ""
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    host: str = field(default="", compare=False)
+    rank: int | None = field(default=None, compare=False)
 
 
 class RecordedFile(NamedTuple):

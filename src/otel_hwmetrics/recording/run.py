@@ -43,6 +43,7 @@ _ANOTHER: Final = 600_000_000_000
 LATEST: Final = "latest"
 
 _Row = TypeVar("_Row")
+_Told = TypeVar("_Told", RecordedSpan, RecordedAlert)
 
 
 class RunFiles(NamedTuple):
@@ -191,12 +192,14 @@ class Run:
         return [part for recording in files for part in recording.job_parts(number, start_ns, end_ns, parts)]
 
     def spans(self) -> list[RecordedSpan]:
-        """The training spans of all files, by their beginning."""
-        return self._joined(Recording.spans, lambda span: (span.started_ns, span.span_id))
+        """The training spans of all files, by their beginning, each with the host and the rank of who wrote it."""
+        return self._joined(
+            lambda each: _told_by(each.about, each.spans()), lambda span: (span.started_ns, span.span_id)
+        )
 
     def alerts(self) -> list[RecordedAlert]:
-        """The alerts that were told of, of all files, by their time."""
-        return self._joined(Recording.alerts, lambda alert: alert.at_ns)
+        """The alerts that were told of, of all files, by their time, each with the host and the rank of who wrote it."""
+        return self._joined(lambda each: _told_by(each.about, each.alerts()), lambda alert: alert.at_ns)
 
     def files(self) -> list[RecordedFile]:
         """Other files of the run, by their time."""
@@ -222,6 +225,10 @@ class Run:
         silence, usual = (self._now_ns - about.heard_ns) / 1e9, max(about.interval, about.batch)
         lost = silence > max(SILENT, _ASKED_AFTER * usual) or (silence > _ASKED_AFTER * usual and _is_gone(about))
         return replace(job, state=LOST) if about.ended_ns is not None or lost else job
+
+
+def _told_by(about: About, rows: Iterable[_Told]) -> Iterator[_Told]:
+    return (replace(row, host=about.host, rank=about.rank) for row in rows)
 
 
 def _is_gone(about: About) -> bool:

@@ -16,7 +16,7 @@ RANKS: Final = {"critical": 3, "warning": 2, "info": 1}
 
 @dataclass
 class Alarm:
-    """One rule on one device.
+    """One rule on one device of one host, told by one rank.
 
     Attributes:
         rule: Its name.
@@ -29,6 +29,8 @@ class Alarm:
         first_ns: When it first fired.
         last_ns: When it last began to.
         span_id: The training span that it first fired on; empty for none.
+        host: Where.
+        rank: Whose; None for none.
     """
 
     rule: str
@@ -41,40 +43,45 @@ class Alarm:
     first_ns: int = 0
     last_ns: int = 0
     span_id: str = ""
+    host: str = ""
+    rank: int | None = None
 
     @property
-    def rank(self) -> int:
+    def weight(self) -> int:
         """How bad it is, as a number."""
         return RANKS.get(self.severity, 0)
 
 
 def alarms(alerts: Iterable[RecordedAlert]) -> list[Alarm]:
-    """Alerts by rule and device, the worst first, then the most frequent, then the earliest.
+    """Alerts by host, rank, rule and device, the worst first, then the most frequent, then the earliest.
 
     One that fires on though nothing can be read any more is told of again, and did not begin to fire again.
     """
-    found: dict[tuple[str, str], Alarm] = {}
+    found: dict[tuple[object, ...], Alarm] = {}
     for alert in alerts:
-        key = alert.rule, alert.device
+        key = alert.host, alert.rank, alert.rule, alert.device
         if alert.state != FIRING:
             if (known := found.get(key)) is not None and known.open_since_ns is not None:
                 known.seconds += max(0.0, (alert.at_ns - known.open_since_ns) / 1e9)
                 known.open_since_ns = None
             continue
-        known = found.setdefault(key, Alarm(alert.rule, alert.device, alert.severity, first_ns=alert.at_ns))
+        new = Alarm(
+            alert.rule, alert.device, alert.severity, first_ns=alert.at_ns, host=alert.host, rank=alert.rank
+        )  # fmt: skip
+        known = found.setdefault(key, new)
         known.severity = max(known.severity, alert.severity, key=lambda each: RANKS.get(each, 0))
         known.message = alert.message
         known.span_id = known.span_id or alert.span_id
         if known.open_since_ns is None:
             known.times += 1
             known.open_since_ns = known.last_ns = alert.at_ns
-    return sorted(found.values(), key=lambda each: (-each.rank, -each.times, each.first_ns, each.rule, each.device))
+    return sorted(found.values(), key=lambda each: (-each.weight, -each.times, each.first_ns, each.rule, each.device))
 
 
 def worst(found: Iterable[Alarm]) -> str:
     """A few words: how many of each severity, the worst first: ``1 critical, 3 warning``; empty for none."""
     counts: dict[str, int] = {}
-    for alarm in sorted(found, key=lambda each: -each.rank):
+    for alarm in sorted(found, key=lambda each: -each.weight):
         counts[alarm.severity] = counts.get(alarm.severity, 0) + alarm.times
     return ", ".join(f"{count} {severity}" for severity, count in counts.items())
 

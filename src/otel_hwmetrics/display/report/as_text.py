@@ -11,6 +11,7 @@ from otel_hwmetrics.display.report.alarms import Alarm, alarms, worst
 from otel_hwmetrics.display.report.endings import exit_word, memory_peak, run_state
 from otel_hwmetrics.display.report.material import ENDED, Material
 from otel_hwmetrics.display.report.phases import Phase, phases
+from otel_hwmetrics.display.report.slowest import Slowest, slowest, who, who_word
 from otel_hwmetrics.display.report.totals import Prices, totals
 from otel_hwmetrics.display.report.totals_text import totals_lines
 from otel_hwmetrics.display.report.usage import remarks
@@ -62,6 +63,7 @@ GPUS: Final = (
 )
 SPANS: Final = (
     Column("Span", give=Give.CUT),
+    Column("Rank", give=Give.CUT, optional=True),
     Column("Took", right=True),
     Column("GPU", right=True, optional=True),
     Column("Energy", right=True, optional=True),
@@ -76,6 +78,8 @@ ALARMS: Final = (
     Column("First"),
     Column("Severity"),
     Column("Alert"),
+    Column("Host", give=Give.CUT, optional=True),
+    Column("Rank", right=True, optional=True),
     Column("Device", give=Give.CUT, optional=True),
     Column("Times", right=True),
     Column("Fired for", right=True),
@@ -182,26 +186,34 @@ def _spans(material: Material, width: int | None, *, all_spans: bool) -> list[st
     found = phases(material.spans, material.alerts)
     if not found:
         return []
-    chosen = found if all_spans else _chosen(found)
-    rows = [_span_row(phase) for phase in chosen]
-    lines = ["Training spans", *table(SPANS, rows, width, indent=_INDENT)]
-    if (more := len(found) - len(chosen)) > 0:
+    ranks = len({who(phase) for phase in found})
+    together = slowest(found) if ranks > 1 and not all_spans else [Slowest(phase) for phase in found]
+    chosen = together if all_spans else _chosen(together)
+    rows = [_span_row(each.phase, _rank_word(each, all_spans=all_spans) if ranks > 1 else "") for each in chosen]
+    note = f" (of each that of the slowest of {ranks} ranks; --spans shows all)" if ranks > 1 and not all_spans else ""
+    lines = [f"Training spans{note}", *table(SPANS, rows, width, indent=_INDENT)]
+    if (more := len(together) - len(chosen)) > 0:
         lines.append(f"{_INDENT}and {counted(more, 'more span')}: --spans shows all")
     return lines
 
 
-def _chosen(found: Sequence[Phase]) -> list[Phase]:
+def _rank_word(each: Slowest, *, all_spans: bool) -> str:
+    return who_word(each.phase) if all_spans else f"{who_word(each.phase)} of {each.of}"
+
+
+def _chosen(found: Sequence[Slowest]) -> list[Slowest]:
     """The outermost levels that fit; of the level that does not, the first."""
-    by_depth = sorted(range(len(found)), key=lambda place: (found[place].depth, place))
+    by_depth = sorted(range(len(found)), key=lambda place: (found[place].phase.depth, place))
     return [found[place] for place in sorted(by_depth[:MOST_SPANS])]
 
 
-def _span_row(phase: Phase) -> tuple[str | None, ...]:
+def _span_row(phase: Phase, rank: str) -> tuple[str | None, ...]:
     told = phase.figures
     stall = phase.stall
     activity = told.get("gpu.utilization", told.get("gpu.sm.activity"))
     return (
         f"{'  ' * phase.depth}{phase.label}",
+        rank,
         duration(phase.seconds) if phase.seconds is not None else "no end",
         share(activity),
         energy(told.get("gpu.energy")),
@@ -222,17 +234,24 @@ def _alerts(material: Material, width: int | None, zone: tzinfo | None) -> list[
     days = material.seconds > _DAY or (
         clock(material.started_ns, zone, day=True)[:5] != clock(material.heard_ns, zone, day=True)[:5]
     )
-    rows = [_alarm_row(each, labels, zone, days=days) for each in found[:MOST_ALERTS]]
+    hosts, ranks = {each.host for each in found}, {each.rank for each in found}
+    where = len(hosts) > 1, len(ranks) > 1
+    rows = [_alarm_row(each, labels, zone, days=days, where=where) for each in found[:MOST_ALERTS]]
     lines = [f"Alerts (times at {offset(found[0].first_ns, zone)})", *table(ALARMS, rows, width, indent=_INDENT)]
     if (more := len(found) - MOST_ALERTS) > 0:
         lines.append(f"{_INDENT}and {more} more, none of them more severe: --json has all")
     return lines
 
 
-def _alarm_row(each: Alarm, labels: dict[str, str], zone: tzinfo | None, *, days: bool) -> tuple[str | None, ...]:
+def _alarm_row(
+    each: Alarm, labels: dict[str, str], zone: tzinfo | None, *, days: bool, where: tuple[bool, bool]
+) -> tuple[str | None, ...]:
+    host = each.host if where[0] else None
+    rank = f"{each.rank}" if where[1] and each.rank is not None else None
     lasted = [duration(each.seconds)] if each.seconds else []
     return (
-        clock(each.first_ns, zone, day=days), each.severity, each.rule, each.device, f"{each.times}",
+        clock(each.first_ns, zone, day=days), each.severity, each.rule, host, rank, each.device,
+        f"{each.times}",
         ", ".join([*lasted, *(["no end"] if each.open_since_ns is not None else [])]),
         labels.get(each.span_id), each.message,
     )  # fmt: skip

@@ -59,8 +59,8 @@ def check(
     notes = [text for name, (material, _) in zip(names, checked, strict=True) for text in remarks(material.jobs, name)]
     bare = [job for material, _ in checked for job in without_request(material.jobs)]
     if bare and found:
-        names = ", ".join(dict.fromkeys(f"{job.name}" for job in bare))
-        notes.append(f"Nothing is known of what was asked for by {names}.")
+        who = ", ".join(dict.fromkeys(f"{job.name}" for job in bare))
+        notes.append(f"Nothing is known of what was asked for by {who}.")
     if found and not everything and over < len(found):
         notes.append("--all shows all comparisons, those within what was asked for included.")
     lines += [line for text in notes for line in ("", *_wrapped(plain(text), width))]

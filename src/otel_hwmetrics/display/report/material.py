@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from otel_hwmetrics.recording import Run
 from otel_hwmetrics.recording.nouns import DONE, FAILED, LOST, PARENT, RUNNING, About, Job, RecordedAlert, RecordedSpan
@@ -110,18 +110,20 @@ def _alerts_of(run: Run, jobs: Sequence[Job]) -> dict[int, tuple[RecordedAlert, 
     if not any(about.role == PARENT for about in run.abouts):
         counts = [(recording, len(recording.jobs())) for recording in run.recordings]
         if len(jobs) == len(counts) and all(count == 1 for _, count in counts):
-            return {job.id: tuple(recording.alerts()) for job, (recording, _) in zip(jobs, counts, strict=True)}
+            return {
+                job.id: tuple(replace(each, host=job.host, rank=job.rank) for each in recording.alerts())
+                for job, (recording, _) in zip(jobs, counts, strict=True)
+            }
     alone = {job.id for job in jobs if not any(_overlap(job, other) for other in jobs if other.id != job.id)}
-    told = [(recording.about.host, alert) for recording in run.recordings for alert in recording.alerts()]
+    told = run.alerts()
     return {job.id: _within(job, told) for job in jobs if job.id in alone}
 
 
-def _within(job: Job, told: Iterable[tuple[str, RecordedAlert]]) -> tuple[RecordedAlert, ...]:
+def _within(job: Job, told: Iterable[RecordedAlert]) -> tuple[RecordedAlert, ...]:
     end = job.ended_ns or job.heard_ns
     if job.started_ns is None or end is None:
         return ()
-    found = (alert for host, alert in told if host == job.host and job.started_ns <= alert.at_ns <= end)
-    return tuple(sorted(found, key=lambda alert: alert.at_ns))
+    return tuple(alert for alert in told if alert.host == job.host and job.started_ns <= alert.at_ns <= end)
 
 
 def _overlap(job: Job, other: Job) -> bool:
