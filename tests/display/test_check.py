@@ -74,7 +74,7 @@ def checked(*jobs: Job, everything: bool = False) -> tuple[list[str], dict[str, 
     """What people are told, and programs."""
     run = material(*jobs)
     found = [(run, comparisons(run.jobs))]
-    advised = advice((each, 1.0) for each in run.jobs)
+    advised = advice([(run.jobs, 1.0)])
     return (
         check_text.check(found, advised, everything=everything),
         as_data.check(found, advised, everything=everything),
@@ -157,7 +157,7 @@ def test_violations_alone_are_shown() -> None:
 def test_the_page_shows_what_is_printed() -> None:
     """To the letter: the check, and what to ask for in each format."""
     lines, _ = checked(TRAIN_MODEL, LARGE)
-    advised = advice([(TRAIN_MODEL, 1.0)])
+    advised = advice([([TRAIN_MODEL], 1.0)])
     assert [line for line in lines if line not in PAGE and not line.startswith("--all")] == []
     for printed in FORMATS.values():
         assert "\n".join(printed(advised)) in PAGE
@@ -241,7 +241,7 @@ def test_of_a_job_that_was_over_sooner_a_tick_is_more() -> None:
     short, longer = (job(asked=Request(cpus=1), cpu=1.05, runtime=runtime) for runtime in (0.33, 1.0))
     assert not comparisons([short])[0].violated
     assert comparisons([longer])[0].violated
-    assert advice([(short, 1.0)])[0].cpus == 1
+    assert advice([([short], 1.0)])[0].cpus == 1
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,7 +51,7 @@ def job(name: str = "train", *, runtime: float = 60.0, state: str = DONE, code: 
 
 def of(*jobs: Job, interval: float = 1.0) -> Advice:
     """What to ask for, for jobs of one name."""
-    (found,) = advice((each, interval) for each in jobs)
+    (found,) = advice(([each], interval) for each in jobs)
     return found
 
 
@@ -143,9 +144,8 @@ def test_the_worst_of_several_runs_counts() -> None:
     """Of each resource by itself; jobs of other names are apart, in their order."""
     found = advice(
         [
-            (job(cpu=2.0, memory=9.0 * GIB), 1.0),
-            (job("other"), 1.0),
-            (job(cpu=3.5, memory=1.0 * GIB, runtime=10.0), 1.0),
+            ([job(cpu=2.0, memory=9.0 * GIB)], 1.0),
+            ([job("other"), job(cpu=3.5, memory=1.0 * GIB, runtime=10.0)], 1.0),
         ]
     )
     assert [(each.name, each.runs) for each in found] == [("train", 2), ("other", 1)]
@@ -169,12 +169,80 @@ def test_what_was_cut_short_may_need_more(state: str, code: int | None, word: st
 
 def test_what_did_not_run_needs_nobody_knows_what() -> None:
     """So nothing is said of it."""
-    assert advice([(Job(1, "a", state=SKIPPED), 1.0)]) == []
+    assert advice([([Job(1, "a", state=SKIPPED)], 1.0)]) == []
     assert advice([]) == []
 
 
-FULL = Advice("train_model", 2, 10, 12 * GIB, 12600, 2, 18 * GIB, 9.505, 10.5 * GIB, 9900.0, 15.2 * GIB)
-SMALL = Advice("eval", cpus=1, memory=HALF, runtime=90_000)
+FULL = Advice(
+    "train_model", 2, 10, 12 * GIB, 12600, 2, 18 * GIB, 9.505, 10.5 * GIB, 9900.0, 15.2 * GIB,
+    node_memory=12 * GIB, peak_node_memory=10.5 * GIB,
+)  # fmt: skip
+SMALL = Advice("eval", cpus=1, memory=HALF, runtime=90_000, node_memory=HALF)
+
+
+def ranks(*whose: tuple[str, float]) -> list[Job]:
+    """Jobs of one name at a time, each on a host with so much memory in GiB."""
+    made = [job(cpu=3.5, gpus=2.0, memory=memory * GIB) for _, memory in whose]
+    return [replace(each, host=host) for each, (host, _) in zip(made, whose, strict=True)]
+
+
+def test_ranks_of_a_node_need_their_memory_together() -> None:
+    """A node's memory is asked for, and the GPUs of each: what one rank needs would end the next run."""
+    (found,) = advice([(ranks(*[("n1", 3.0)] * 4), 1.0)])
+    assert (found.tasks, found.nodes, found.tasks_per_node, found.memory, found.node_memory) == (
+        *(4, 1, 4, int(3.5 * GIB)),
+        14 * GIB,
+    )
+    lines = FORMATS["sbatch"]([found])
+    assert lines == [
+        "# train",
+        "# CPU peak 350.0%, the most of 4; memory peak 12.00 GiB of 4 together + 15%; runtime 1 min + 25%, the most of 4",
+        (
+            "# 4 tasks on a node, started one by one; for one torchrun a node say instead "
+            "--ntasks=1 --ntasks-per-node=1 --cpus-per-task=16 --gpus-per-task=8"
+        ),
+        *("#SBATCH --nodes=1", "#SBATCH --ntasks=4", "#SBATCH --ntasks-per-node=4", "#SBATCH --cpus-per-task=4"),
+        *("#SBATCH --mem=14G", "#SBATCH --time=00:02:00", "#SBATCH --gpus-per-task=2"),
+    ]
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "reports.md").read_text(encoding="utf-8")
+    assert "\n".join(lines) in page
+    limits = yaml.safe_load("\n".join(FORMATS["kubernetes"]([found])))["resources"]["limits"]
+    assert limits == {"memory": "14Gi", "nvidia.com/gpu": 8}
+    (asked,) = yaml.safe_load("\n".join(FORMATS["yaml"]([found])))["resource_requirements"]
+    assert (asked["num_cpus"], asked["num_gpus"], asked["memory"]) == (16, 8, "14g")
+    assert in_words(found) == (
+        "for each of 4 tasks on a node 4 CPUs, 3.50 GiB of memory, 2 min, 2 GPUs; 14.00 GiB of memory for those on a node together"
+    )
+
+
+def test_a_launcher_on_each_node_needs_its_gpus_on_each() -> None:
+    """`--gpus` is of the whole job: half of what two nodes need."""
+    (found,) = advice([(ranks(("n1", 3.0), ("n2", 8.0)), 1.0)])
+    lines = FORMATS["sbatch"]([found])
+    assert lines[2:] == [
+        *("#SBATCH --nodes=2", "#SBATCH --ntasks=2", "#SBATCH --ntasks-per-node=1", "#SBATCH --cpus-per-task=4"),
+        *("#SBATCH --mem=9G", "#SBATCH --time=00:02:00", "#SBATCH --gpus-per-task=2"),
+    ]
+    assert "# 2 such containers" in FORMATS["kubernetes"]([found])
+
+
+def test_what_ran_one_after_the_other_is_not_added_up() -> None:
+    """The same job in several runs, or again in one; of a run that had more at a time, those count."""
+    first, second = ranks(("n1", 3.0), ("n1", 5.0))
+    later = replace(second, started_ns=first.ended_ns, ended_ns=(first.ended_ns or 0) + 10**9)
+    for runs in ([([first, later], 1.0)], [([first], 1.0), ([second], 1.0)]):
+        (found,) = advice(runs)
+        assert (found.runs, found.several, found.node_memory, found.memory) == (2, False, 6 * GIB, 6 * GIB)
+        assert "#SBATCH --gpus=2" in FORMATS["sbatch"]([found])
+    (found,) = advice([([first], 1.0), ([first, second], 1.0)])
+    assert (found.tasks_per_node, found.node_memory) == (2, 9 * GIB)
+
+
+def test_a_rank_whose_memory_is_not_known_had_as_much_as_another() -> None:
+    """Else the sum would be too little."""
+    known, unknown = ranks(("n1", 5.0), ("n1", 1.0))
+    blind = replace(unknown, summary=replace(unknown.summary, figures={"cpu": Stat(1.0, 1.0, 1.0)}))
+    assert advice([([known, blind], 1.0)])[0].node_memory == memory_for(10 * GIB)
 
 
 def test_as_yaml() -> None:
@@ -237,7 +305,9 @@ def test_as_a_containers_resources() -> None:
 def test_memory_is_written_as_each_takes_it(memory: int, texts: tuple[str, str, str]) -> None:
     """In whole units, the greatest that will do."""
     for (name, printed), text in zip(FORMATS.items(), texts, strict=True):
-        assert any(line.endswith(("=" + text, ": " + text)) for line in printed([Advice("x", memory=memory)])), name
+        assert any(line.endswith(("=" + text, ": " + text)) for line in printed([Advice("x", node_memory=memory)])), (
+            name
+        )
 
 
 def test_in_words() -> None:

@@ -186,7 +186,7 @@ def test_a_report_for_programs_is_as_its_schema_says(tmp_path: Path) -> None:
     materials = [full, bare, material(), material(asked)]
     files = [(RunFiles("a", "b", START, ("x",)), each) for each in (full, bare, None)]
     checked = [(each, comparisons(each.jobs)) for each in materials]
-    advised = advice((job, 1.0) for each in materials for job in each.jobs)
+    advised = advice((each.jobs, 1.0) for each in materials)
     for data in (
         as_data.reports(materials, Prices(1.0, 2.0)),
         as_data.reports([]),

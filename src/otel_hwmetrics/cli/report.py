@@ -222,7 +222,7 @@ def _check(given: argparse.Namespace, materials: Sequence[Material], output: Tex
     from otel_hwmetrics.display.table import terminal_width
 
     checked = [(each, comparisons(each.jobs, each.interval, given.tolerance)) for each in materials]
-    advised = advice((job, each.interval) for each in materials for job in each.jobs)
+    advised = advice((each.jobs, each.interval) for each in materials)
     failed = given.check and as_data.violated(checked)
     prices = Prices(given.price_kwh, given.price_gpu_hour)
     if given.json:

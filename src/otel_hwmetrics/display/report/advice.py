@@ -7,7 +7,9 @@
 - CPUs: the peak up to the next CPU, without what measuring may be off.
 - GPUs: as many as were in use.
 
-Of several jobs of one name, as the same job in several runs or the ranks of one, the one that used most counts.
+Of several jobs of one name, as the same job in several runs or the ranks of one, the one that used most counts. Of those that
+ran at the same time, as ranks do, that is what one of them needs; how many there were on a node, and the memory of all of them
+together, is told beside it.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Final
 
 from otel_hwmetrics.display.report.endings import memory_peak, starved
+from otel_hwmetrics.display.report.together import Together, together
 from otel_hwmetrics.display.report.usage import error_of
 from otel_hwmetrics.recording.nouns import DONE, Job
 
@@ -31,6 +35,7 @@ RUNTIME_BUFFER: Final = 0.25
 _GIB: Final = 2**30
 _FINE_BELOW: Final = 4 * _GIB
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_Run = tuple[list[Job], float]
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,21 @@ class Advice:
     Attributes:
         name: Of the job.
         runs: How many jobs of this name that is from.
-        cpus: CPUs, a whole number.
-        memory: Bytes.
+        cpus: CPUs of each job, a whole number.
+        memory: Bytes of each job.
         runtime: Seconds.
-        gpus: GPUs, a whole number.
+        gpus: GPUs of each job, a whole number.
         gpu_memory: Bytes of each GPU.
         peak_cpus: What that is made of: the most that was used.
         peak_memory: Likewise, bytes.
         peak_runtime: Likewise, seconds.
         peak_gpu_memory: Likewise, bytes.
         unsure: Why one of these jobs may need more than was seen; empty for no reason.
+        tasks: How many ran at the same time.
+        nodes: On how many hosts.
+        tasks_per_node: How many on one host at the most.
+        node_memory: Bytes of all jobs on a host together.
+        peak_node_memory: What that is made of.
     """
 
     name: str
@@ -64,6 +74,26 @@ class Advice:
     peak_runtime: float | None = None
     peak_gpu_memory: float | None = None
     unsure: str = ""
+    tasks: int = 1
+    nodes: int = 1
+    tasks_per_node: int = 1
+    node_memory: int | None = None
+    peak_node_memory: float | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether several ran at the same time, as ranks do."""
+        return self.tasks > 1
+
+    @property
+    def node_cpus(self) -> int | None:
+        """CPUs of all jobs on a host."""
+        return None if self.cpus is None else self.cpus * self.tasks_per_node
+
+    @property
+    def node_gpus(self) -> int | None:
+        """GPUs of all jobs on a host."""
+        return None if self.gpus is None else self.gpus * self.tasks_per_node
 
     @property
     def empty(self) -> bool:
@@ -71,31 +101,36 @@ class Advice:
         return all(each is None for each in (self.cpus, self.memory, self.runtime, self.gpus, self.gpu_memory))
 
 
-def advice(jobs: Iterable[tuple[Job, float]]) -> list[Advice]:
+def advice(runs: Iterable[tuple[Iterable[Job], float]]) -> list[Advice]:
     """What to ask for, by the jobs' names, in the order in which they come.
 
     Args:
-        jobs: Each with the seconds between two looks at it. Those that never began say nothing.
+        runs: The jobs of each, with the seconds between two looks at them. Jobs that never began say nothing.
     """
-    by_name: dict[str, list[tuple[Job, float]]] = {}
-    for job, interval in jobs:
-        if job.started_ns is not None:
-            by_name.setdefault(job.name, []).append((job, interval))
+    by_name: dict[str, list[_Run]] = {}
+    for jobs, interval in runs:
+        named: dict[str, list[Job]] = {}
+        for job in jobs:
+            if job.started_ns is not None:
+                named.setdefault(job.name, []).append(job)
+        for name, several in named.items():
+            by_name.setdefault(name, []).append((several, interval))
     found = (_of(name, several) for name, several in by_name.items())
     return [each for each in found if not each.empty]
 
 
-def _of(name: str, jobs: list[tuple[Job, float]]) -> Advice:
-    each_job = [job for job, _ in jobs]
-    cpus = [(_peak(job, "cpu"), error_of(job, interval)) for job, interval in jobs]
+def _of(name: str, runs: list[_Run]) -> Advice:
+    each_job = [job for jobs, _ in runs for job in jobs]
+    cpus = [(_peak(job, "cpu"), error_of(job, interval)) for jobs, interval in runs for job in jobs]
     held = [(peak, peak / (1 + error)) for peak, error in cpus if peak is not None]
     memory = _most(_memory(job) for job in each_job)
     runtime = _most(job.runtime for job in each_job)
+    most = reduce(Together.most, (together([(job, _memory(job)) for job in jobs]) for jobs, _ in runs))
     gpus = _most(_peak(job, "gpus") for job in each_job)
     gpu_memory = _most(_peak(job, "gpu_memory_most") for job in each_job)
     return Advice(
         name,
-        len(jobs),
+        len(each_job),
         cpus=max((max(1, math.ceil(least - 1e-9)) for _, least in held), default=None),
         memory=None if memory is None else memory_for(memory),
         runtime=None if not runtime else runtime_for(runtime),
@@ -106,6 +141,11 @@ def _of(name: str, jobs: list[tuple[Job, float]]) -> Advice:
         peak_runtime=runtime,
         peak_gpu_memory=gpu_memory or None,
         unsure=_unsure(each_job),
+        tasks=most.tasks,
+        nodes=most.nodes,
+        tasks_per_node=most.tasks_per_node,
+        node_memory=None if most.node_memory is None else memory_for(most.node_memory),
+        peak_node_memory=most.node_memory,
     )
 
 

@@ -266,6 +266,10 @@ def _advice(each: Advice) -> Data:
         "gpus": each.gpus,
         "gpu_memory_bytes": each.gpu_memory,
         "caveat": each.unsure or None,
+        "tasks": each.tasks,
+        "nodes": each.nodes,
+        "tasks_per_node": each.tasks_per_node,
+        "node_memory_bytes": each.node_memory,
     }
 
 

@@ -30,11 +30,12 @@ def as_yaml(found: Sequence[Advice]) -> list[str]:
     for each in found:
         why = _why(each)
         lines += [f"  # {each.unsure}"] if each.unsure else []
+        lines += [f"  # all of {_tasks(each)}, not each"] if each.several else []
         lines.append(f"  - name: {_name(each.name)}")
         told = {
-            "num_cpus": (each.cpus, why["cpus"]),
-            "num_gpus": (each.gpus, ""),
-            "memory": (each.memory and _bytes(each.memory, "m", "g"), why["memory"]),
+            "num_cpus": (each.node_cpus, why["cpus"]),
+            "num_gpus": (each.node_gpus, ""),
+            "memory": (each.node_memory and _bytes(each.node_memory, "m", "g"), why["node_memory"]),
             "gpu_memory": (each.gpu_memory and _bytes(each.gpu_memory, "m", "g"), why["gpu_memory"]),
             "runtime": (each.runtime and iso_duration(each.runtime), why["runtime"]),
         }
@@ -43,34 +44,55 @@ def as_yaml(found: Sequence[Advice]) -> list[str]:
 
 
 def as_sbatch(found: Sequence[Advice]) -> list[str]:
-    """As lines of a batch script, for one task each."""
+    """As lines of a batch script: for one task each, or as many as ran at the same time, with the memory of a node."""
     lines: list[str] = []
     for each in found:
         why = _why(each)
         lines += [""] if lines else []
         lines.append(f"# {plain(each.name)}" + (f"; {each.unsure}" if each.unsure else ""))
         lines += [f"# {text}" for text in (_sentence(why),) if text]
+        lines += _one_task(each) if each.tasks_per_node > 1 else []
         told = {
+            "nodes": each.several and each.nodes,
+            "ntasks": each.several and each.tasks,
+            "ntasks-per-node": each.several and each.tasks_per_node,
             "cpus-per-task": each.cpus,
-            "mem": each.memory and _bytes(each.memory, "M", "G"),
+            "mem": each.node_memory and _bytes(each.node_memory, "M", "G"),
             "time": each.runtime and slurm_time(each.runtime),
-            "gpus": each.gpus,
+            "gpus-per-task" if each.several else "gpus": each.gpus,
         }
         lines += [f"#SBATCH --{option}={value}" for option, value in told.items() if value]
         lines += [f"# GPUs with {size(each.gpu_memory)} or more" for _ in range(1) if each.gpu_memory]
     return lines
 
 
+def _one_task(each: Advice) -> list[str]:
+    """What to say instead, where one task of a node starts them all."""
+    told = {
+        "ntasks": each.nodes,
+        "ntasks-per-node": 1,
+        "cpus-per-task": each.node_cpus,
+        "gpus-per-task": each.node_gpus,
+    }
+    options = " ".join(f"--{option}={value}" for option, value in told.items() if value)
+    return [f"# {_tasks(each)}, started one by one; for one torchrun a node say instead {options}"]
+
+
 def as_kubernetes(found: Sequence[Advice]) -> list[str]:
-    """As a container's resources, a document of YAML each. CPUs are no limit, since what is above would be throttled."""
+    """As a container's resources, a document of YAML each, for all that ran on one host.
+
+    CPUs are no limit, since what is above would be throttled.
+    """
     lines: list[str] = []
     for each in found:
         lines += ["---"] if lines else []
         lines.append(f"# {plain(each.name)}" + (f"; {each.unsure}" if each.unsure else ""))
         lines += [f"# {text}" for text in (_sentence(_why(each)),) if text]
-        memory = each.memory and _bytes(each.memory, "Mi", "Gi")
-        limits = {"memory": memory, "nvidia.com/gpu": each.gpus}
-        requests = {"cpu": each.cpus and f'"{each.cpus}"', **limits}
+        lines += [f"# a container has all of {_tasks(each)}"] if each.tasks_per_node > 1 else []
+        lines += [f"# {each.nodes} such containers"] if each.nodes > 1 else []
+        memory = each.node_memory and _bytes(each.node_memory, "Mi", "Gi")
+        limits = {"memory": memory, "nvidia.com/gpu": each.node_gpus}
+        requests = {"cpu": each.node_cpus and f'"{each.node_cpus}"', **limits}
         parts = {"requests": requests, "limits": limits}
         told = {name: {key: value for key, value in part.items() if value} for name, part in parts.items()}
         lines += _resources({name: part for name, part in told.items() if part})
@@ -102,7 +124,18 @@ def in_words(each: Advice) -> str:
         "no GPU" if each.gpus == 0 else "",
         counted(each.gpus, "GPU") + (f" with {size(each.gpu_memory)}" if each.gpu_memory else "") if each.gpus else "",
     ]
-    return ", ".join(part for part in parts if part)
+    told = ", ".join(part for part in parts if part)
+    if not each.several or not told:
+        return told
+    memory = f"; {size(each.node_memory)} of memory for those on a node together" if each.node_memory else ""
+    return f"for each of {_tasks(each)} {told}{memory if each.tasks_per_node > 1 else ''}"
+
+
+def _tasks(each: Advice) -> str:
+    """How many at a time: ``4 tasks on a node``."""
+    return counted(each.tasks_per_node, "task") + (
+        f" on each of {each.nodes} nodes" if each.nodes > 1 else " on a node"
+    )
 
 
 def iso_duration(seconds: int) -> str:
@@ -139,14 +172,16 @@ def _code(character: str) -> str:
 def _why(each: Advice) -> dict[str, str]:
     """What each value was made of."""
     most = f", the most of {each.runs}" if each.runs > 1 else ""
+    together = f" of {each.tasks_per_node} together" if each.tasks_per_node > 1 else ""
+    node = each.peak_node_memory
     return {
         "cpus": "" if each.peak_cpus is None else f"peak {share(each.peak_cpus)}{most}",
-        "memory": "" if each.peak_memory is None else f"peak {size(each.peak_memory)} + 15%{most}",
+        "node_memory": "" if node is None else f"peak {size(node)}{together} + 15%{'' if together else most}",
         "runtime": "" if not each.peak_runtime else f"{duration(each.peak_runtime)} + 25%{most}",
         "gpu_memory": "" if each.peak_gpu_memory is None else f"peak {size(each.peak_gpu_memory)} + 15%{most}",
     }
 
 
 def _sentence(why: Mapping[str, str]) -> str:
-    names = {"cpus": "CPU", "memory": "memory", "runtime": "runtime", "gpu_memory": "GPU memory"}
+    names = {"cpus": "CPU", "node_memory": "memory", "runtime": "runtime", "gpu_memory": "GPU memory"}
     return "; ".join(f"{name} {why[key]}" for key, name in names.items() if why[key])
