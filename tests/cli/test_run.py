@@ -118,11 +118,15 @@ def test_unwatched_it_is_as_typed_by_itself(tmp_path: Path) -> None:
 
 
 def test_nobody_has_to_take_what_is_ours(tmp_path: Path) -> None:
-    """With errors closed, or nobody reading them, the exit code is the command's, and its output its own."""
+    """With input, output or errors closed, or nobody reading them, the exit code is the command's, and its output its own."""
     command = launched.words("--", "sh", "-c", "sleep 0.3; echo mine; exit 8", folder=tmp_path)
-    for text in (
-        'exec "$@" 2>&-',
-        '{ "$@"; echo $? >code; } 2>&1 >out | true; test "$(cat code)" = 8 && cat out; exit 8',
+    before = 0
+    for text, output in (
+        ('exec "$@" 0<&-', "mine\n"),
+        ('exec "$@" 1>&-', ""),
+        ('exec "$@" 2>&-', "mine\n"),
+        ('exec "$@" 0<&- 1>&- 2>&-', ""),
+        ('{ "$@"; echo $? >code; } 2>&1 >out | true; test "$(cat code)" = 8 && cat out; exit 8', "mine\n"),
     ):
         ran = subprocess.run(
             ["/bin/sh", "-c", text, "sh", *command],
@@ -133,7 +137,9 @@ def test_nobody_has_to_take_what_is_ours(tmp_path: Path) -> None:
             check=False,
             timeout=60,
         )
-        assert (ran.returncode, ran.stdout) == (8, "mine\n")
+        assert (text, ran.returncode, ran.stdout) == (text, 8, output)
+        assert len(list((tmp_path / "runs").iterdir())) > before, text
+        before = len(list((tmp_path / "runs").iterdir()))
 
 
 @pytest.mark.parametrize(
@@ -169,6 +175,26 @@ def test_wrong_usage_is_told(
         code = end.code if isinstance(end.code, int) else 1
     assert code == 2
     assert part in capsys.readouterr().err
+
+
+def test_without_sqlite_it_runs_all_the_same(tmp_path: Path) -> None:
+    """As with Pythons that were built without it: nothing is recorded, which is said, and the exit code is the command's."""
+    code = (
+        "import sys; sys.modules['_sqlite3'] = None; from otel_hwmetrics.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    for more in ((), ("--no-resource-monitoring",)):
+        ran = subprocess.run(
+            [PYTHON, "-c", code, "run", *more, "--", "sh", "-c", "echo mine; exit 5"],
+            cwd=tmp_path,
+            env=launched.environ(tmp_path, OTEL_PYTHON_HWMETRICS_LOUD="0"),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert (ran.returncode, ran.stdout) == (5, "mine\n"), ran.stderr
+        assert ("the run was not recorded" in ran.stderr) == (not more)
+        assert ("sqlite3" in ran.stderr) == (not more)
 
 
 def test_what_cannot_be_recorded_runs_all_the_same(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ ALLOWED = {
     ("sinks/notify/address.py", "import_module"): {"importlib.import_module"},
     # Our own modules, by the names in the tables beside it.
     ("__init__.py", "import_module"): {"import_module"},
+    ("recording/__init__.py", "import_module"): {"import_module"},
     ("testing/__init__.py", "import_module"): {"import_module"},
     ("integrations/following.py", "import_module"): {"import_module"},
     # A training framework's module, by the name in the module of ours that knows it.

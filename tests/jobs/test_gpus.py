@@ -17,8 +17,10 @@ from otel_hwmetrics.catalog import gpu
 from otel_hwmetrics.catalog.gpu_activity import PROCESS_MEMORY
 from otel_hwmetrics.jobs import watch as watch_module
 from otel_hwmetrics.jobs.children import Child, Ending
-from otel_hwmetrics.jobs.gpus import Claim, GpuLists, gpus_of
+from otel_hwmetrics.jobs.gpus import Claim, GpuLists, Visible, gpus_of, visible_to
+from otel_hwmetrics.jobs.spec import JobSpec
 from otel_hwmetrics.jobs.watch import Watch
+from otel_hwmetrics.jobs.watching import as_recorded
 from otel_hwmetrics.model import Snapshot
 from otel_hwmetrics.recording.nouns import DONE, WAITING, Job, Totals
 from otel_hwmetrics.sources.gpu.nvidia.board import _at_pace
@@ -58,21 +60,21 @@ def machine(at: float = 10.0) -> Snapshot:
 def test_a_job_has_the_gpus_that_its_processes_have_memory_on() -> None:
     """With that much of it; all that is used where the driver does not tell how much; none where it has none."""
     lists = Lists()
-    assert gpus_of(lists, machine(), Claim({1}, 1.0, None, False)) is None  # nobody has asked the driver yet
+    assert gpus_of(lists, machine(), Claim({1}, 1.0, alone=False)) is None  # nobody has asked the driver yet
     lists.at = 0.5
     lists.heard("GPU-1", {})
     assert gpus_of(lists, machine(), Claim({1}, 1.0)) is None  # that was before the job
     lists.at = 1.5
     lists.heard("GPU-0", {1: 3 * GIB, 2: GIB, 3: 5 * GIB})
     lists.heard("GPU-1", {2: None})
-    assert gpus_of(lists, machine(), Claim({1, 2}, 1.0, None, False)) == (
+    assert gpus_of(lists, machine(), Claim({1, 2}, 1.0, alone=False)) == (
         {"GPU-0": 4.0 * GIB, "GPU-1": 11.0 * GIB},
         True,
     )
-    assert gpus_of(lists, machine(), Claim({3}, 1.0, None, False)) == ({"GPU-0": 5.0 * GIB}, True)
-    assert gpus_of(lists, machine(), Claim({4}, 1.0, None, True)) == ({}, True)
+    assert gpus_of(lists, machine(), Claim({3}, 1.0, alone=False)) == ({"GPU-0": 5.0 * GIB}, True)
+    assert gpus_of(lists, machine(), Claim({4}, 1.0)) == ({}, True)
     lists.heard("GPU-0", {})
-    assert gpus_of(lists, machine(), Claim({3}, 1.0, None, False)) == ({}, True)
+    assert gpus_of(lists, machine(), Claim({3}, 1.0, alone=False)) == ({}, True)
 
 
 def test_of_a_divided_gpu_the_parts_count() -> None:
@@ -82,31 +84,95 @@ def test_of_a_divided_gpu_the_parts_count() -> None:
     lists = Lists()
     lists.heard("GPU-0", {1: 4})
     lists.heard("MIG-1", {1: 4})
-    assert gpus_of(lists, told, Claim({1}, 1.0, None, True)) == ({"MIG-1": 4.0}, True)
+    assert gpus_of(lists, told, Claim({1}, 1.0)) == ({"MIG-1": 4.0}, True)
 
 
 @pytest.mark.parametrize(
-    ("visible", "alone", "expected"),
+    ("own", "inherited", "alone", "expected"),
     [
-        (None, True, ["GPU-0", "GPU-1"]),
-        (None, False, None),
-        ("1", False, ["GPU-1"]),
-        ("GPU-0", True, ["GPU-0"]),
-        ("1, 0", True, ["GPU-0", "GPU-1"]),
-        ("", True, []),
-        ("-1", True, []),
-        ("7", True, []),
+        (None, None, True, ["GPU-0", "GPU-1"]),
+        (None, None, False, None),
+        ("1", None, False, ["GPU-1"]),
+        ("1", "0,1", False, ["GPU-1"]),
+        ("GPU-0", None, True, ["GPU-0"]),
+        ("1, 0", None, True, ["GPU-0", "GPU-1"]),
+        ("", None, True, []),
+        ("-1", None, True, []),
+        ("7", None, True, []),
+        (None, "0", True, ["GPU-0"]),
+        (None, "0,1", False, None),
     ],
 )
 def test_where_the_driver_does_not_tell_it_is_those_that_it_may_use(
-    visible: str | None, expected: list[str] | None, *, alone: bool
+    own: str | None, inherited: str | None, expected: list[str] | None, *, alone: bool
 ) -> None:
-    """By its own CUDA_VISIBLE_DEVICES; of one job alone all; of several it is not known."""
+    """By its CUDA_VISIBLE_DEVICES; of several jobs only where it is a job's own: else each would have the GPUs of all."""
     lists = Lists(can_tell=False)
     lists.heard("GPU-0", {1: GIB})
-    found = gpus_of(lists, machine(), Claim({1}, 1.0, visible, alone))
+    said = [{} if value is None else {"CUDA_VISIBLE_DEVICES": value} for value in (own, inherited)]
+    found = gpus_of(lists, machine(), Claim({1}, 1.0, visible_to(said[0], said[1], every=True), alone))
     assert (None if found is None else sorted(found[0])) == expected
     assert found is None or not found[1]
+
+
+@pytest.mark.parametrize(
+    ("own", "inherited", "every", "expected"),
+    [
+        ({"ROCR_VISIBLE_DEVICES": "1,2"}, {}, True, ["AMD-1", "AMD-2"]),
+        ({"HIP_VISIBLE_DEVICES": "0"}, {}, True, ["AMD-0"]),
+        ({"CUDA_VISIBLE_DEVICES": "2"}, {}, True, ["AMD-2"]),
+        ({"HIP_VISIBLE_DEVICES": "1"}, {"ROCR_VISIBLE_DEVICES": "1,2"}, True, ["AMD-2"]),
+        ({}, {"ROCR_VISIBLE_DEVICES": "2"}, True, ["AMD-2"]),
+        # Those that are looked at were chosen by it already, and have other numbers in it.
+        ({}, {"ROCR_VISIBLE_DEVICES": "2"}, False, ["AMD-0", "AMD-1", "AMD-2"]),
+    ],
+)
+def test_amd_s_variables_count_for_amd_s_gpus(
+    own: dict[str, str], inherited: dict[str, str], expected: list[str], *, every: bool
+) -> None:
+    """As ROCm's runtime and HIP read them; the driver never tells whose memory it is."""
+    told: list[Told] = [
+        (gpu.MEMORY_USAGE, {**gpu_attributes(number), gpu.HW_ID: f"AMD-{number}", gpu.HW_VENDOR: "AMD"}, 1.0)
+        for number in range(3)
+    ]
+    found = gpus_of(
+        Lists(can_tell=False), snapshot(1.0, told), Claim({1}, 1.0, visible_to(own, inherited, every=every))
+    )
+    assert found is not None
+    assert sorted(found[0]) == expected
+
+
+def test_jobs_of_a_file_do_not_share_what_the_launcher_may_use() -> None:
+    """Only what a job sets by itself is its own."""
+    jobs = [JobSpec("a", ("x",)), JobSpec("b", ("y",), environ={"CUDA_VISIBLE_DEVICES": "1"})]
+    given = as_recorded(jobs, {"CUDA_VISIBLE_DEVICES": "0,1", "PATH": "/bin"}, every_gpu=True)
+    assert [visible for _, visible in given] == [
+        Visible({"CUDA_VISIBLE_DEVICES": "0,1"}),
+        Visible({"CUDA_VISIBLE_DEVICES": "1"}, own=True),
+    ]
+
+
+def test_a_gpu_that_is_heard_of_no_more_keeps_nobody_from_the_others() -> None:
+    """It is left out, once others were heard of twice without it; where no GPU is heard of, nothing is known."""
+    lists = Lists()
+    for lists.at in (0.0, 3.0):
+        lists.heard("GPU-0", {1: GIB})
+        lists.heard("GPU-1", {1: GIB})
+    for lists.at in (6.0, 9.0, 12.0):
+        lists.heard("GPU-0", {2: 2 * GIB})
+    assert lists.of({2}, 5.0) is None  # it may be late
+    lists.at = 15.0
+    lists.heard("GPU-0", {2: 2 * GIB})
+    assert lists.of({2}, 5.0) == {"GPU-0": 2 * GIB}
+    assert lists.of({2}, 16.0) is None
+    slow = Lists()
+    for slow.at in (0.0, 60.0):  # a look a minute
+        slow.heard("GPU-0", {1: GIB})
+        assert slow.of({1}, 0.0) is not None
+        slow.heard("GPU-1", {1: GIB})
+    slow.at = 120.0
+    slow.heard("GPU-0", {1: GIB})
+    assert slow.of({1}, 0.0) == {"GPU-0": GIB, "GPU-1": GIB}
 
 
 @pytest.fixture
@@ -120,7 +186,9 @@ def sleeper() -> Iterator[Child]:
 
 def watched(lists: GpuLists, children: Collection[Child]) -> Watch:
     """Jobs that have begun."""
-    watch = Watch([(Job(number, f"job {number}", state=WAITING), None) for number, _ in enumerate(children, 1)], lists)
+    watch = Watch(
+        [(Job(number, f"job {number}", state=WAITING), Visible({})) for number, _ in enumerate(children, 1)], lists
+    )
     for number, child in enumerate(children, 1):
         watch.begin(number, child)
     return watch
@@ -150,7 +218,7 @@ def test_what_a_job_s_gpus_did_is_in_its_looks(sleeper: Child) -> None:
 
 def test_what_is_told_once_is_not_told_again(sleeper: Child) -> None:
     """A job before it begins, its beginning, its end; and nothing of one that never begins but that."""
-    watch = Watch([(Job(1, "a", state=WAITING), None), (Job(2, "b", state=WAITING), None)], Lists())
+    watch = Watch([(Job(1, "a", state=WAITING), Visible({})), (Job(2, "b", state=WAITING), Visible({}))], Lists())
     assert [(job.id, job.state) for job, *_ in watch.ended(0, None)] == [(1, WAITING), (2, WAITING)]
     watch.begin(1, sleeper)
     watch.skip(2)

@@ -21,6 +21,8 @@ NOT_EXECUTABLE: Final = 126
 """Exit codes of what cannot be run, as shells have them (POSIX, 2.8.2 Exit Status for Commands)."""
 
 _KIBIBYTE: Final = 1024  # ru_maxrss, getrusage(2)
+_UNCOUNTED: Final = 2**20
+# What the kernel's counters of pages may be behind on several CPUs: https://docs.kernel.org/core-api/percpu_counter.html.
 _IGNORED_BY_PYTHON: Final = ("SIGPIPE", "SIGXFSZ")
 _SHELL: Final = "/bin/sh"
 
@@ -43,7 +45,7 @@ class Child(NamedTuple):
     Attributes:
         pid: The process.
         started_ns: When, by the wall clock.
-        our_rss: The most memory that we had by then, in bytes: the kernel counts it as the child's.
+        our_rss: The most memory that we had by the time that it was itself, in bytes: the kernel counts it as the child's.
     """
 
     pid: int
@@ -89,12 +91,11 @@ def spawn(
         raise CannotRun(f"{argv[0]!r} cannot be run: {why}.", NOT_EXECUTABLE if there else NOT_FOUND)
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
     if output is not None:
-        actions = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        actions = [  # the input last: where ours is closed, the output may be number 0
             (os.POSIX_SPAWN_DUP2, output, 1),
-            (os.POSIX_SPAWN_DUP2, output, 2),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         ]
-    our_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIBIBYTE
     defaults = [getattr(signal, name) for name in _IGNORED_BY_PYTHON if hasattr(signal, name)]
     started_ns = time.time_ns()
 
@@ -112,6 +113,8 @@ def spawn(
         raise CannotRun(f"{argv[0]!r} cannot be run: {error.strerror}.", NOT_EXECUTABLE) from error
     except ValueError as error:  # a null character
         raise CannotRun(f"{argv[0]!r} cannot be run: {error}.", NOT_EXECUTABLE) from error
+    # Not before: other threads of ours take memory meanwhile. It is the program that was asked for by now (posix_spawn(3)).
+    our_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIBIBYTE
     return Child(pid, started_ns, our_rss)
 
 
@@ -132,5 +135,5 @@ def reap(child: Child) -> Ending:
         os.waitstatus_to_exitcode(status),
         at_ns,
         used.ru_utime + used.ru_stime,
-        max_rss if max_rss > child.our_rss else None,
+        max_rss if max_rss > child.our_rss + _UNCOUNTED else None,
     )

@@ -14,7 +14,7 @@ from typing import Final
 from otel_hwmetrics import redaction
 from otel_hwmetrics._guard import guard
 from otel_hwmetrics.jobs.children import Child, Ending
-from otel_hwmetrics.jobs.gpus import Claim, GpuLists, gpus_of
+from otel_hwmetrics.jobs.gpus import Claim, GpuLists, Visible, gpus_of
 from otel_hwmetrics.model import Snapshot
 from otel_hwmetrics.recording.nouns import DONE, FAILED, RUNNING, SKIPPED, Job, JobSample, Totals
 from otel_hwmetrics.sinks.recorder_gpus import GpuUse
@@ -36,7 +36,7 @@ _logger = redaction.logger()
 class _Seat:
     """A job, and how far it was watched. Under the watch's lock."""
 
-    def __init__(self, job: Job, visible: str | None) -> None:
+    def __init__(self, job: Job, visible: Visible) -> None:
         self.job = job
         self.visible = visible
         self.tree: Tree | None = None
@@ -53,11 +53,11 @@ class Watch:
     `begin`, `look`, `end` and `skip` are called on the launcher's thread, `looked` on the sampler's.
 
     Args:
-        jobs: All of them, as they are before any has begun, each with its own ``CUDA_VISIBLE_DEVICES`` or None.
+        jobs: All of them, as they are before any has begun, each with the GPUs that it may use.
         lists: Who has memory on which GPU.
     """
 
-    def __init__(self, jobs: Sequence[tuple[Job, str | None]], lists: GpuLists) -> None:
+    def __init__(self, jobs: Sequence[tuple[Job, Visible]], lists: GpuLists) -> None:
         self._lists = lists
         self._lock = threading.Lock()
         self._seats = {job.id: _Seat(job, visible) for job, visible in jobs}

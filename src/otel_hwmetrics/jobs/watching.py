@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The jobs of a plan as they are recorded, and the monitor that watches them: all that may fail while the jobs run on."""
+"""The jobs of a plan as they are recorded, and the monitor that watches them: all that may fail while the jobs run on.
+
+What watches is loaded when there is something to be watched: where Python lacks a part of it, as sqlite3, the jobs run on, too.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,29 @@ from otel_hwmetrics._guard import guard
 from otel_hwmetrics.config import Config
 from otel_hwmetrics.folders import host
 from otel_hwmetrics.jobs.children import Child, Ending
-from otel_hwmetrics.jobs.gpus import VISIBLE, GpuLists
-from otel_hwmetrics.jobs.monitor import Monitor
+from otel_hwmetrics.jobs.gpus import VARIABLES, GpuLists, Visible, visible_to
 from otel_hwmetrics.jobs.spec import JobSpec
-from otel_hwmetrics.jobs.watch import Watch
 from otel_hwmetrics.ranks import RANK, ranks
 from otel_hwmetrics.recording.nouns import WAITING, Job, Request
-from otel_hwmetrics.recording.requests import Bounds, joined, requested
-from otel_hwmetrics.sinks.recorder_own_job import command_line
-from otel_hwmetrics.sources.linux.cgroup import bounds
 
 
-def as_recorded(jobs: Sequence[JobSpec], environ: Mapping[str, str]) -> list[tuple[Job, str | None]]:
-    """The jobs before they begin, each with its own ``CUDA_VISIBLE_DEVICES``.
+def as_recorded(
+    jobs: Sequence[JobSpec], environ: Mapping[str, str], *, every_gpu: bool = False
+) -> list[tuple[Job, Visible]]:
+    """The jobs before they begin, each with the GPUs that it may use.
 
     What nobody asked for one job is what the launcher itself was given; of several jobs, each has but a part of that, which
     nobody knows.
+
+    Args:
+        jobs: All of them.
+        environ: The launcher's environment.
+        every_gpu: Whether every GPU of the machine is looked at.
     """
+    from otel_hwmetrics.recording.requests import Bounds, joined, requested
+    from otel_hwmetrics.sinks.recorder_own_job import command_line
+    from otel_hwmetrics.sources.linux.cgroup import bounds
+
     given = requested(environ, Bounds(*bounds())) if len(jobs) == 1 else Request()
     rank = ranks(environ).get(RANK)
     return [
@@ -43,7 +52,7 @@ def as_recorded(jobs: Sequence[JobSpec], environ: Mapping[str, str]) -> list[tup
                 host=host(),
                 rank=rank if isinstance(rank, int) else None,
             ),
-            {**environ, **job.environ}.get(VISIBLE),
+            visible_to(job.environ, environ, every=every_gpu),
         )
         for number, job in enumerate(jobs, 1)
     ]
@@ -65,10 +74,13 @@ class Watching:
     """
 
     def __init__(self, jobs: Sequence[JobSpec], config: Config, environ: Mapping[str, str], *, judges: bool) -> None:
+        from otel_hwmetrics.jobs.monitor import Monitor
+        from otel_hwmetrics.jobs.watch import Watch
+
         lists = GpuLists()
-        self._watch = Watch(as_recorded(jobs, environ), lists)
-        if any(VISIBLE in job.environ for job in jobs):  # GPUs of theirs may be none of ours
+        if any(name in job.environ for job in jobs for name in VARIABLES):  # GPUs of theirs may be none of ours
             config = replace(config, gpus="all")
+        self._watch = Watch(as_recorded(jobs, environ, every_gpu=config.gpus == "all"), lists)
         self._monitor = Monitor(config, self._watch, lists, judges=judges)
 
     def begin(self, number: int, child: Child) -> None:
