@@ -39,6 +39,7 @@ from otel_hwmetrics.model import Reading, Snapshot
 from otel_hwmetrics.runners import Clock, ThreadRunner
 from otel_hwmetrics.sampler import Sampler
 from otel_hwmetrics.sinks.hooks import HOOKS
+from otel_hwmetrics.sinks.local_spans import LocalSpan
 from otel_hwmetrics.sinks.matching import Matcher
 from otel_hwmetrics.sinks.tracker import TRACKER
 from otel_hwmetrics.sources.base import Source
@@ -334,7 +335,8 @@ class Pipeline:
     def _context(self) -> Context:
         """What a value that is exported now carries: the training span that is open."""
         span = TRACKER.watched_target() if self.config.exemplars else None
-        return NO_SPAN if span is None else set_span_in_context(span, Context())
+        # Of one of the recording alone nobody else hears, whatever the exemplars' filter.
+        return NO_SPAN if span is None or isinstance(span, LocalSpan) else set_span_in_context(span, Context())
 
     def _tells(self, rule: str, subject: Subject) -> bool:
         return self._emitter.tells(rule, subject)

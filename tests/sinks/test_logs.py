@@ -10,7 +10,7 @@ from opentelemetry._logs import _internal as logs_internal
 from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import Tracer
+from opentelemetry.trace import INVALID_SPAN, Tracer
 from opentelemetry.util._once import Once
 
 import otel_hwmetrics
@@ -18,7 +18,10 @@ from alarms import AT, alert, on
 from otel_hwmetrics.alerts.rule import Severity, State
 from otel_hwmetrics.catalog import SCHEMA_URL
 from otel_hwmetrics.sinks.base import Alert
+from otel_hwmetrics.sinks.local_spans import local
 from otel_hwmetrics.sinks.logs import LogSink
+from otel_hwmetrics.sinks.notify.message import Entry, compose
+from otel_hwmetrics.sinks.recorder_spans import recorded_alert
 from otel_hwmetrics.sinks.spans import SpanSink
 from otel_hwmetrics.sinks.tracker import SpanTracker
 
@@ -183,3 +186,21 @@ def test_a_provider_that_was_given_is_told_and_the_global_one_is_not(
     LogSink(other).on_alert(alert())
     assert len(elsewhere.get_finished_logs()) == 1
     assert exporter.get_finished_logs() == ()
+
+
+def test_a_span_of_the_recording_alone_is_named_to_nobody(
+    provider: LoggerProvider, exporter: InMemoryLogRecordExporter
+) -> None:
+    """No backend knows its ids: whoever followed them would find nothing. Neither by the log, a line, a notification."""
+    span = local(INVALID_SPAN, "epoch", None, None, lambda _: None)
+    told = alert(span=span)
+    LogSink(provider).on_alert(told)
+    record = emitted(exporter).log_record
+    assert not record.trace_id
+    assert not record.span_id
+    assert told.span is span
+    assert (told.trace_id, told.span_id) == ("", "")
+    assert "trace" not in compose([Entry(told, 1, 0.0)], "here").body
+    context = span.get_span_context()
+    kept = recorded_alert(told)
+    assert (kept.trace_id, kept.span_id) == (f"{context.trace_id:032x}", f"{context.span_id:016x}")

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import stat
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -17,8 +18,10 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from alarms import alert
+from otel_hwmetrics import _guard
 from otel_hwmetrics._guard import faults
 from otel_hwmetrics.alerts.rule import Severity, State
 from otel_hwmetrics.catalog import METRICS, gpu, gpu_activity, own, process, tree
@@ -627,3 +630,114 @@ def test_a_dropped_span_is_told_of_by_nobody_but_the_recording(recording: Record
     assert (span.name, span.parent_id, span.attributes) == ("epoch", "", {"epoch": 3})
     assert span.trace_id == f"{dropped_span.get_span_context().trace_id:032x}"
     assert span.ended_ns is not None
+
+
+def opened(recording: Recording, provider: Any) -> Any:
+    """A tracer whose provider has not met us, and a tracker that tells the recording."""
+    tracker = SpanTracker()
+    tracker.on, tracker.journal = True, recording.recorder
+    return tracker, provider.get_tracer("t")
+
+
+def test_more_spans_than_wait_are_written_before_their_time(tmp_path: Path) -> None:
+    """A batch is an hour away, yet nothing of a training with very short spans is missing, and none of them is without end."""
+    recording = Recording(tmp_path, batch=3600.0)
+    recorder = recording.recorder
+    recorder.start()
+    tracker, tracer = opened(recording, TracerProvider())
+    for _ in range(3 * MOST_OTHERS // 2):
+        span = tracer.start_span("step")
+        tracker.watch(span)
+        span.end()
+        tracker.on_exit(span)
+    recorder.close()
+    recorder.join(60)
+    with recording.read() as run:
+        spans = run.spans()
+    assert len(spans) == 3 * MOST_OTHERS // 2
+    assert all(span.ended_ns is not None for span in spans)
+
+
+def test_of_spans_that_find_no_room_one_line_says_how_many_and_no_end_is_lost_alone(
+    recording: Recording, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk refuses for long: what has begun ends, and what is missing is missing as a whole."""
+    provider = TracerProvider()
+    tracker, tracer = opened(recording, provider)
+    assert tracker.attach(provider)
+    before = faults["recording a span"]
+    first = tracer.start_span("epoch")
+    tracker.watch(first)
+    recording.recorder.write()
+    for _ in range(MOST_OTHERS + 7):
+        with tracer.start_as_current_span("step") as span:
+            tracker.watch(span)
+    first.end()
+    assert recording.recorder.write()
+    assert recording.recorder.write()
+    with recording.read() as run:
+        spans = run.spans()
+    assert len(spans) == MOST_OTHERS + 1
+    assert all(span.ended_ns is not None for span in spans)
+    assert faults["recording a span"] == before + 7
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("Training spans are missing in the recording, 7 by now; training is not affected")
+
+
+def test_a_file_for_which_there_was_no_room_is_told_the_next_time(recording: Recording) -> None:
+    """Another alert that names it may come once the disk has taken the rest."""
+    for _ in range(MOST_OTHERS):
+        recording.recorder.on_alert(alert())
+    for _ in range(2):
+        recording.recorder.on_file(1, "flight", "/f.flight.jsonl")
+        recording.recorder.write()
+    with recording.read() as run:
+        assert [file.path for file in run.files()] == ["/f.flight.jsonl"]
+
+
+def test_a_span_that_nobody_ended_ends_as_it_is_let_go(recording: Recording) -> None:
+    """Of a provider that has not met us, and handed over by watch(): nobody else tells."""
+    tracker, tracer = opened(recording, TracerProvider())
+    span = tracer.start_span("epoch", attributes={"epoch": 3})
+    tracker.watch(span)
+    recording.recorder.write()
+    span.end()
+    recording.clock.advance(5.0)
+    del span
+    recording.recorder.write()
+    with recording.read() as run:
+        (told,) = run.spans()
+    assert (told.name, told.attributes, told.ended_ns) == ("epoch", {"epoch": 3}, recording.clock.time_ns())
+
+
+def test_what_a_foreign_span_tells_keeps_nothing_else_from_the_file(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose attributes raise costs itself alone."""
+    monkeypatch.setattr(_guard, "LOUD", False)
+    monkeypatch.setattr(_guard, "faults", Counter())
+
+    class Foreign(NonRecordingSpan):
+        """Knows neither when it began nor when it ended, and may break."""
+
+        breaks = False
+
+        @property
+        def attributes(self) -> dict[str, int]:
+            if self.breaks:
+                raise RuntimeError("no longer")
+            return {"a": 1}
+
+    good, bad = (Foreign(SpanContext(1, number, is_remote=False)) for number in (1, 2))
+    began = recording.clock.time_ns()
+    for span in (good, bad):
+        recording.recorder.began(span)
+    recording.recorder.write()
+    recording.clock.advance(2.0)
+    bad.breaks = True
+    for span in (good, bad):
+        recording.recorder.ended(span)
+    assert recording.recorder.write()
+    with recording.read() as run:
+        known = {span.span_id[-1]: (span.started_ns, span.ended_ns) for span in run.spans()}
+    assert known == {"1": (began, recording.clock.time_ns()), "2": (began, None)}

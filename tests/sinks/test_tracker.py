@@ -631,3 +631,54 @@ def test_a_training_span_is_of_the_global_provider_by_default(tracker: SpanTrack
     with training_span("epoch") as span:
         assert span.is_recording()
         assert tracker.target() is span
+
+
+class Notes:
+    """A journal that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+
+    def began(self, span: Any) -> None:
+        """A start."""
+        self.told.append(("began", span.get_span_context().span_id))
+
+    def ended(self, span: Any) -> None:
+        """An end, with its time."""
+        assert span.end_time
+        self.told.append(("ended", span.get_span_context().span_id))
+
+    def gone(self, span_id: int) -> None:
+        """None told of."""
+        self.told.append(("gone", span_id))
+
+
+@pytest.mark.parametrize("met", [True, False])
+def test_a_recording_is_told_of_each_end_once_whoever_made_the_span(tracker: SpanTracker, *, met: bool) -> None:
+    """Also where a provider has not met us, and where an exception ends the span."""
+    made = TracerProvider()
+    assert not met or tracker.attach(made)
+    notes = tracker.journal = Notes()
+    with (
+        pytest.raises(ZeroDivisionError),
+        training_span("epoch", tracer_provider=made) as outer,
+        training_span("step", tracer_provider=made) as inner,
+    ):
+        raise ZeroDivisionError
+    first, second = (span.get_span_context().span_id for span in (outer, inner))
+    assert notes.told == [("began", first), ("began", second), ("ended", second), ("ended", first)]
+
+
+def test_a_recording_is_told_of_a_training_span_that_is_let_go_unended(tracker: SpanTracker, tracer: Tracer) -> None:
+    """Of no other, and of none that has ended."""
+    notes = tracker.journal = Notes()
+    tracer.start_span("of no interest")
+    span = tracer.start_span("epoch")
+    tracker.watch(span)
+    span.end()
+    span = tracer.start_span("epoch")
+    tracker.watch(span)
+    number = span.get_span_context().span_id
+    del span
+    gc.collect()
+    assert notes.told[2:] == [("began", number), ("gone", number)]

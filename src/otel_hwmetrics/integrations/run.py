@@ -91,6 +91,7 @@ class Run:
             told = {FRAMEWORK: self._framework, **(attributes or {})}
             parent = self._parent()
             span = TRACKER.kept(tracer.start_span(name, context=parent, attributes=told), name, told, parent)
+            ways_out.callback(TRACKER.on_exit, span)
             ways_out.callback(span.end)
             hw.watch(span)
             if name in _PHASES:

@@ -16,6 +16,7 @@ from otel_hwmetrics.alerts.rule import Severity, State
 from otel_hwmetrics.alerts.transition import Transition
 from otel_hwmetrics.catalog import own
 from otel_hwmetrics.model import Attribute
+from otel_hwmetrics.sinks.local_spans import LocalSpan
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,18 @@ class Alert:
 
     @property
     def trace_id(self) -> str:
-        """Of the training span, as 32 hexadecimal digits; empty when there was none."""
-        return format_trace_id(self.span.get_span_context().trace_id) if self.span is not None else ""
+        """Of the training span, as 32 hexadecimal digits; empty when there was none, or no backend will know it."""
+        return format_trace_id(self.known_span.get_span_context().trace_id) if self.known_span is not None else ""
 
     @property
     def span_id(self) -> str:
-        """Of the training span, as 16 hexadecimal digits; empty when there was none."""
-        return format_span_id(self.span.get_span_context().span_id) if self.span is not None else ""
+        """Of the training span, as 16 hexadecimal digits; empty when there was none, or no backend will know it."""
+        return format_span_id(self.known_span.get_span_context().span_id) if self.known_span is not None else ""
+
+    @property
+    def known_span(self) -> Span | None:
+        """The training span, if it is more than one of the recording alone, of whose ids others can make nothing."""
+        return None if isinstance(self.span, LocalSpan) else self.span
 
 
 class OfWorkers(Alert):

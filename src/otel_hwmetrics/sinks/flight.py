@@ -175,7 +175,7 @@ class FlightRecorder:
                 "time_unix_nano": step.time_unix_nano,
                 "attributes": dict(alert.attributes),
             }
-            if alert.span is not None:
+            if alert.known_span is not None:
                 file.told |= {"trace_id": alert.trace_id, "span_id": alert.span_id}
         if file.cause is not step:
             return  # that one comes next, and writes all of it

@@ -59,7 +59,7 @@ class LogSink:
         logger.emit(
             timestamp=alert.time_unix_nano,
             # Never an empty context: the SDK would take whatever is current on this thread of ours for it.
-            context=set_span_in_context(INVALID_SPAN if alert.span is None else alert.span, Context()),
+            context=set_span_in_context(INVALID_SPAN if alert.known_span is None else alert.known_span, Context()),
             severity_number=number,
             severity_text=(Severity.INFO if event == own.ALERT_STACKS_EVENT else alert.severity).value,
             body=body,

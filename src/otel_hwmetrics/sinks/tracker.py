@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, TraceFlags, TracerProvider
+from opentelemetry.trace import INVALID_SPAN, Span, TraceFlags, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
 from otel_hwmetrics import __version__
@@ -58,7 +58,11 @@ class Journal(Protocol):
         ...
 
     def ended(self, span: Any) -> None:
-        """One has ended: as the SDK tells of it, which changes no more."""
+        """One has ended: as the SDK tells of it, which changes no more. May be said twice of one."""
+        ...
+
+    def gone(self, span_id: int) -> None:
+        """One is no more, and nobody told of its end. In the middle of whatever Python does, on any thread."""
         ...
 
 
@@ -153,6 +157,11 @@ class SpanTracker:
                 if (journal := self.journal) is not None and span_id in self._watched:
                     journal.ended(span)
                 self._forget(span_id)
+
+    def on_exit(self, span: Span) -> None:
+        """A span of ours was ended, on this thread; of a provider that has not met us nobody else tells the recording."""
+        if self.journal is not None:
+            self.on_end(span)
 
     def _on_ending(self, span: Any) -> None:
         """Nothing: attributes and events are frozen by now (https://github.com/open-telemetry/opentelemetry-python/issues/5614)."""
@@ -256,7 +265,11 @@ class SpanTracker:
         return entry
 
     def _gone(self, entry: Any) -> None:
-        self._forget(entry.span_id)
+        span_id = entry.span_id
+        if (journal := self.journal) is not None and self._watched.get(span_id) is entry:
+            with _NOTING_AN_END:
+                journal.gone(span_id)
+        self._forget(span_id)
 
     def _forget(self, span_id: int) -> None:
         self._open.pop(span_id, None)
@@ -315,14 +328,18 @@ def training_span(
         it) and the run is recorded, one that is kept in the recording alone.
     """
     tracer = by_chance(trace.get_tracer("otel_hwmetrics", __version__, tracer_provider or TRACKER.provider, SCHEMA_URL))
-    with (
-        tracer.start_as_current_span(name, attributes=attributes) as current,
-        innermost(TRACKER.kept(current, name, attributes)) as span,
-    ):
-        try:
-            yield watch(span)
-        finally:
-            with guard("summing up a span"):
-                part = TRACKER.part  # once: another thread may be switching us off
-                if part is not None:
-                    part(span)
+    current: Span = INVALID_SPAN
+    try:
+        with (
+            tracer.start_as_current_span(name, attributes=attributes) as current,
+            innermost(TRACKER.kept(current, name, attributes)) as span,
+        ):
+            try:
+                yield watch(span)
+            finally:
+                with guard("summing up a span"):
+                    part = TRACKER.part  # once: another thread may be switching us off
+                    if part is not None:
+                        part(span)
+    finally:
+        TRACKER.on_exit(current)
