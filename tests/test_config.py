@@ -63,10 +63,10 @@ ALLOWED = {
     "record_run": "letters, digits and ._-, 48 of them at most",
     "record_name": "a text of one line, 128 letters at most",
     "record_granularity": "time_series or summary",
-    "record_batch": "seconds, a number >= 0.5, or as 5m",
+    "record_batch": "seconds, a number from 0.5 to 300, or as 5m",
     "record_detail": "seconds, a number >= 60, or as 5m",
     "record_size": "bytes, a number >= 1048576, or as 500MB or 2GiB",
-    "record_keep": "seconds, a number >= 0, or as 5m",
+    "record_keep": "0, or seconds, a number >= 86400, or as 30d",
 }
 """What each option takes, in words."""
 
@@ -111,10 +111,10 @@ WRONG: dict[str, list[Any]] = {
     "record_run": [["a"], "no such thing", "../a", "a/b", "-a", "a" * 49, {"a": 1}],
     "record_name": [7, True, ["a"], "a\nb", "a" * 129, {"a": 1}],
     "record_granularity": ["samples", 0, ["summary"], True],
-    "record_batch": [0, 0.4, "400ms", *NO_TIME],
+    "record_batch": [0, 0.4, "400ms", 300.5, "6m", *NO_TIME],
     "record_detail": [0, 59, "30s", *NO_TIME],
     "record_size": [0, 1048575, "1000KB", "1 potato", "big", "-5MB", "1e9 MB", True, [2**30], math.nan, math.inf],
-    "record_keep": NO_TIME,
+    "record_keep": [1, 86399, "23h", *NO_TIME],
 }
 """Values that each option refuses."""
 
@@ -410,7 +410,10 @@ def test_an_empty_value_in_a_file_is_unset(places: Places) -> None:
         ("record_size", "1.5g", 3 * 2**29),
         ("record_size", "2097152", 2**21),
         ("record_size", 2.0**21, 2**21),
+        ("record_batch", "5m", 300.0),
         ("record_keep", "30d", 30 * 86400.0),
+        ("record_keep", "24h", 86400.0),
+        ("record_keep", 0, 0.0),
     ],
 )
 def test_values_are_taken_as_people_write_them(name: str, given_: Any, taken: Any) -> None:

@@ -482,6 +482,31 @@ for second in range(100):
 """
 
 
+@pytest.mark.parametrize("ahead", [0.0, 200 * 86400.0])
+def test_nothing_is_older_than_the_clock_of_its_folder_says(
+    tmp_path: Path, ahead: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One node whose clock is ahead does not remove what all others wrote to a server just now."""
+    young, old, made = (f"2026-01-0{n}T00-00-00Z-vm-{n}-x.run.db" for n in (1, 2, 3))
+    now = time.time()
+    for name, age in ((young, 80), (old, 100), (made, 0)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (now - age * 86400,) * 2)
+    monkeypatch.setattr(time, "time", lambda: now + ahead)
+    asked: list[str] = []
+
+    def in_use(path: str) -> bool:
+        asked.append(path)
+        return True
+
+    where = Folder(str(tmp_path))
+    where.expire(".run.db", 90 * 86400.0, young=made, in_use=in_use)
+    assert asked == [str(tmp_path / old)]
+    assert (tmp_path / old).exists()
+    where.expire(".run.db", 90 * 86400.0, young=made)
+    assert {file.name for file in tmp_path.iterdir()} == {young, made}
+
+
 def test_two_processes_share_a_folder(tmp_path: Path) -> None:
     """Each writes and prunes at the same time: no fault, no half file, no temporary one, and the count is kept."""
     where = str(tmp_path / "ours")

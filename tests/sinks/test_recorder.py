@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
@@ -645,11 +649,15 @@ def test_more_spans_than_wait_are_written_before_their_time(tmp_path: Path) -> N
     recorder = recording.recorder
     recorder.start()
     tracker, tracer = opened(recording, TracerProvider())
-    for _ in range(3 * MOST_OTHERS // 2):
-        span = tracer.start_span("step")
-        tracker.watch(span)
-        span.end()
-        tracker.on_exit(span)
+    for _ in range(4):
+        for _ in range(3 * MOST_OTHERS // 8):
+            span = tracer.start_span("step")
+            tracker.watch(span)
+            span.end()
+            tracker.on_exit(span)
+        deadline = time.monotonic() + 60
+        while len(recorder._spans) >= MOST_OTHERS // 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
     recorder.close()
     recorder.join(60)
     with recording.read() as run:
@@ -741,3 +749,95 @@ def test_what_a_foreign_span_tells_keeps_nothing_else_from_the_file(
     with recording.read() as run:
         known = {span.span_id[-1]: (span.started_ns, span.ended_ns) for span in run.spans()}
     assert known == {"1": (began, recording.clock.time_ns()), "2": (began, None)}
+
+
+def test_a_recording_that_a_living_job_has_open_is_not_old(tmp_path: Path) -> None:
+    """It was stopped, or its disk hung, for longer than recordings are kept; once it has ended, it is removed."""
+    code = (
+        "import sys; from otel_hwmetrics.recording import Writer; from otel_hwmetrics.recording.nouns import About;"
+        "writer = Writer(sys.argv[1], About('run-2', 'train', started_ns=1, heard_ns=1)); writer.commit(2);"
+        "print(flush=True); sys.stdin.read(); import os; os._exit(0)"
+    )
+    path = tmp_path / "2026-01-02T00-00-00Z-vm-1-run-2.run.db"
+    path.touch(0o600)
+    other = subprocess.Popen([sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    other.stdout.readline()
+    for _ in range(2):
+        for file in tmp_path.glob("*run-2*"):
+            os.utime(file, (0, 0))
+        living = other.returncode is None
+        recording = Recording(tmp_path, keep=86400.0)
+        recording.look()
+        assert recording.recorder.write()
+        recording.file.finish()
+        assert path.exists() == living
+        other.communicate()
+    assert list(tmp_path.glob("*run-2*")) == []
+
+
+def test_a_recording_of_this_process_is_not_old_and_keeps_its_locks(tmp_path: Path) -> None:
+    """To close any descriptor of a file would let go of all that SQLite holds of it in this process."""
+    first, second = Recording(tmp_path / "a"), Recording(tmp_path / "a", keep=86400.0)
+    first.look()
+    assert first.recorder.write()
+    for file in (tmp_path / "a").iterdir():
+        os.utime(file, (0, 0))
+    second.look()
+    assert second.recorder.write()
+    probe = "import sys; from otel_hwmetrics.sinks.recorder_file import _is_open; sys.exit(_is_open(sys.argv[1]))"
+    assert Path(first.recorder.path).exists()
+    assert subprocess.call([sys.executable, "-c", probe, first.recorder.path]) == 1
+    for recording in (first, second):
+        recording.file.finish()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no Linux")
+@pytest.mark.parametrize("in_its_place", [False, True])
+def test_files_that_were_removed_are_let_go_of(recording: Recording, *, in_its_place: bool) -> None:
+    """Who frees a disk by it has it free, a job's descriptors do not run out; and what has its name now is left alone."""
+
+    def of_ours() -> list[str]:
+        links = []
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                links.append(os.readlink(f"/proc/self/fd/{number}"))
+        return [link for link in links if str(recording.folder) in link]
+
+    recording.look()
+    assert recording.recorder.write()
+    before = len(of_ours())
+    for _ in range(4):
+        files = list(recording.folder.glob(f"{os.path.basename(recording.recorder.path)}*"))
+        for each in files:
+            each.unlink()
+            if in_its_place:
+                each.write_text("somebody's")
+        recording.look()
+        assert recording.recorder.write()
+        assert len(of_ours()) == before
+        assert not any("(deleted)" in link for link in of_ours())
+        assert not in_its_place or [each.read_text() for each in files] == ["somebody's"] * len(files)
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(errno.EACCES, "x"), OSError(errno.ESTALE, "x"), OSError(errno.EIO, "x")]
+)
+def test_a_file_that_cannot_be_looked_at_for_a_moment_is_not_gone(
+    recording: Recording, error: OSError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server is away for a second, and the run is one file all the same."""
+    recording.look()
+    assert recording.recorder.write()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refuse)
+        recording.look()
+        lost = recording.file._lost()
+    assert lost == ""
+    assert recording.recorder.write()
+    assert caplog.records == []
+    assert recording.values() == [1.0, 2.0]

@@ -38,7 +38,7 @@ def unhurried():
 def instrument(**more):
     if more.get("record", True):
         unhurried()
-    options = {"record": True, "directory": sys.argv[1], "sample_interval": 0.2, "record_batch": 3600}
+    options = {"record": True, "directory": sys.argv[1], "sample_interval": 0.2, "record_batch": 300}
     return hw.instrument(sources="process,tree", **{**options, **more})
 """
 

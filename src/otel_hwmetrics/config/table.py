@@ -14,6 +14,7 @@ from otel_hwmetrics.config.kinds import (
     count,
     duration,
     option,
+    parse_number,
     parse_one_of,
     parse_path,
     parse_paths,
@@ -39,6 +40,17 @@ SOURCES = (
 def _interval(value: Any) -> float:
     number = duration(value)
     if 0 < number < 0.2:  # noqa: PLR2004 - as it is told
+        raise ValueError(value)
+    return number
+
+
+def _batch(value: Any) -> float:
+    return parse_number(0.5, 300.0)(duration(value))
+
+
+def _keep(value: Any) -> float:
+    number = duration(value)
+    if 0 < number < 86400.0:  # noqa: PLR2004 - as it is told
         raise ValueError(value)
     return number
 
@@ -256,8 +268,11 @@ class Config:
         "time_series or summary",
         "What is recorded: every sample, or of each job what it used at the most and in the mean, in one row.",
     )
-    record_batch: float = seconds(
-        5.0, "How long what is recorded is collected before it is written: what a kill can lose.", least=0.5
+    record_batch: float = option(
+        5.0,
+        _batch,
+        "seconds, a number from 0.5 to 300, or as 5m",
+        "How long what is recorded is collected before it is written: what a kill can lose.",
     )
     record_detail: float = seconds(
         86400.0, "How old every single sample may grow; of what is older, each minute is kept in one.", least=60.0
@@ -268,8 +283,10 @@ class Config:
         2**20,
         "bytes, a number >= 1048576, or as 500MB or 2GiB",
     )
-    record_keep: float = seconds(
+    record_keep: float = option(
         90 * 86400.0,
+        _keep,
+        "0, or seconds, a number >= 86400, or as 30d",  # less, and what a job that was stopped for a night writes is old
         "How long recordings are kept: as another one begins, those that nothing was written to since are removed from the "
         "folder; 0 keeps all.",
     )

@@ -11,7 +11,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, cast
 
 from otel_hwmetrics.descriptors import opened
@@ -210,7 +210,15 @@ class Folder:
             for name in filter(_DRAFT.fullmatch, names):
                 self._remove_draft(name, descriptor)
 
-    def expire(self, suffix: str, seconds: float, beside: Iterable[str] = ()) -> None:
+    def expire(
+        self,
+        suffix: str,
+        seconds: float,
+        beside: Iterable[str] = (),
+        *,
+        young: str = "",
+        in_use: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         """Remove files of ours of one kind to which nothing was written for so long. Never raises `OSError`.
 
         Only what is called as `file_name` calls files, and belongs to this user.
@@ -219,13 +227,17 @@ class Folder:
             suffix: The kind.
             seconds: For how long.
             beside: Endings of further files that go with one, and are written to as well.
+            young: The name of one that was just made: where a server's clock, or this machine's, is not what those had who
+                wrote the others, nothing is older than it says.
+            in_use: Whether somebody has a file open, given its path; asked of the old ones alone.
         """
         ours = re.compile(rf"{STAMP}-[A-Za-z0-9._-]+{re.escape(suffix)}")
-        before = time.time() - seconds
         with contextlib.suppress(OSError), self._open() as descriptor:
+            now = min(time.time(), self._written(young, descriptor)) if young else time.time()
+            before = now - seconds
             for name in filter(ours.fullmatch, os.listdir(self.path if descriptor is None else descriptor)):
                 parts = [name, *(name + ending for ending in beside)]
-                if max(self._written(each, descriptor) for each in parts) < before:
+                if max(self._written(each, descriptor) for each in parts) < before and not in_use(self / name):
                     for each in reversed(parts):  # the one that the others go with is the last
                         self._remove(each, descriptor)
 

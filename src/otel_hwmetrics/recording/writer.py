@@ -276,6 +276,14 @@ class Writer:
         """
         pythonapi.Py_IncRef(py_object(self._connection))
 
+    def drop(self) -> None:
+        """Write nothing more, and give back what is open; for a file that somebody has removed, of which nothing is left then.
+
+        Raises:
+            sqlite3.Error: It cannot be closed.
+        """
+        self._connection.close()
+
     def _introduce(self, about: About) -> None:
         told = {each: _text(dict(getattr(about, each))) for each in ("versions", "resource", "tags")}
         row = {name: _plain(value) for name, value in (asdict(about) | told).items()}

@@ -6,18 +6,26 @@ Everything is called on one thread, which may wait for a disk.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable
 from typing import Final
 
 from otel_hwmetrics import forks, redaction
 from otel_hwmetrics._guard import faults, guard
-from otel_hwmetrics.descriptors import identity
+from otel_hwmetrics.descriptors import identity, opened
 from otel_hwmetrics.folders import Folder, file_name
 from otel_hwmetrics.recording import SUFFIX, Writer
 from otel_hwmetrics.recording.nouns import About
+
+try:
+    import fcntl
+except ImportError:  # no POSIX
+    fcntl = None  # type: ignore[assignment]
 
 _logger = redaction.logger()
 
@@ -39,6 +47,10 @@ _WHY: Final = {
     "unable to open": "the file cannot be opened",
 }
 _DAMAGED: Final = "the file is damaged"
+_GONE: Final = "it is no longer there"
+_SHARED: Final = (510, 0x40000000 + 2)
+"""Length and begin of the bytes that who has a database open holds, as long as it has a write-ahead log (SHARED_FIRST of
+https://www.sqlite.org/src/file/src/os.h)."""
 
 
 class RecordingFile:
@@ -157,7 +169,7 @@ class RecordingFile:
         self._held = _descriptors_of(self.path)
         if self._keep:
             with guard("removing old recordings"):
-                self._folder.expire(SUFFIX, self._keep, BESIDE)
+                self._folder.expire(SUFFIX, self._keep, BESIDE, young=name, in_use=_is_open)
 
     def _name(self, run: str, now: int) -> str:
         """What no file is called yet."""
@@ -175,14 +187,25 @@ class RecordingFile:
         """
         if any(identity(number) != known for number, known in self._held.items()):
             return "the job has closed it"
-        return "" if _inode(self.path) == self._inode else "it is no longer there"
+        try:
+            found = _identity(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return _GONE
+        except OSError:  # a server that is away for a moment
+            return ""
+        return "" if self._inode in (found, None) else _GONE
 
     def _leave(self, why: str) -> None:
         """Let go of a file without touching it."""
         _logger.warning("The run is recorded in another file, training is not affected: of %s, %s.", self.path, why)
         faults[_PLACE] += 1
         if self.writer is not None:
-            self.writer.abandon()
+            # Of what is damaged, closing would write more; under the numbers of what the job has closed is what is its own.
+            if why == _GONE and self._held:
+                with contextlib.suppress(sqlite3.Error):
+                    self.writer.drop()
+            else:
+                self.writer.abandon()
             self._before = self.writer
         self.writer = None
 
@@ -211,12 +234,39 @@ class RecordingFile:
         self._failures = 0
 
 
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
 def _inode(path: str) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)
+        return _identity(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+
+
+def _is_open(path: str) -> bool:
+    """Whether a process has a recording open, of this machine: one that writes nothing since it is stopped, or its disk hangs.
+
+    Where there are no such locks, as on some file servers, it is not known, and it is not.
+    """
+    if fcntl is None:
+        return False
+    if _descriptors_of(path):
+        return True  # this one; and closing any descriptor of a file lets go of all locks that a process has on it
+    try:
+        descriptor = opened(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, *_SHARED)
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EAGAIN)
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _descriptors_of(path: str) -> dict[int, tuple[int, int]]:
