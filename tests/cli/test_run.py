@@ -249,7 +249,7 @@ def test_jobs_of_a_file_run_in_their_order(tmp_path: Path) -> None:
     assert jobs["second"].blocked_by == ("first",)
     assert dict(jobs["second"].tags) == {"team": "a", "more": "b", "kind": "late"}
     assert (jobs["first"].request.cpus, jobs["first"].request.memory, jobs["first"].request.runtime) == (1, 2**30, 600)
-    assert jobs["first"].request.gpus is None
+    assert jobs["first"].request.gpus == 0
     assert launched.lines(done.stderr, "bad: failed with exit code 9")
     assert jobs["first"].started_ns is not None
     assert jobs["never"].started_ns is None

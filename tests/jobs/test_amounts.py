@@ -31,6 +31,8 @@ NOTHING: tuple[Any, ...] = (None, True, [], {})
         ("cpus", "8", 8.0),
         ("cpus", 0.5, 0.5),
         ("gpus", "2", 2.0),
+        ("gpus", "0", 0.0),
+        ("gpus", "0.0", 0.0),
         ("gpu_memory", "40g", 40 * GIB),
     ],
 )
@@ -47,7 +49,7 @@ def test_an_amount_is_taken(name: str, text: Any, expected: float) -> None:
         *[("memory", text) for text in ("", "8q", "-1", "0", "g", "8 g g", "nan", "1e400")],
         *[("runtime", text) for text in ("", "P", "PT", "2 moons", "01:30", "00:00:00", "1:60:00", "-5", "PT-2H")],
         *[("cpus", text) for text in ("", "many", "0", "-1", "inf", "nan", "1e9")],
-        *[("gpus", text) for text in ("", "all", "0")],
+        *[("gpus", text) for text in ("", "all", "-1", "nan")],
     ],
 )
 def test_what_makes_no_sense_is_refused(name: str, text: Any) -> None:

@@ -134,6 +134,39 @@ def test_a_command_for_the_shell_is_instrumented_where_it_is_one(text: str, expe
     assert made.by_us == (expected is not None)
 
 
+def test_a_path_in_front_of_a_command_is_where_it_is_looked_for(tmp_path: Path) -> None:
+    """As the shell does: its Python is another environment's, and that one's are its auto-instrumentation and its libraries."""
+    other = program(tmp_path, "bin/python", "#!/bin/sh")
+    made = prepared_text(f"PATH={tmp_path}/bin python x.py", PATH)
+    assert made.argv == ("/bin/sh", "-c", f"PATH={tmp_path}/bin python x.py")
+    assert f"is not installed for {other}" in made.note
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("~/venv/bin/python x.py", "~/venv/bin/python"),
+        ("$VENV/bin/python3 x.py", "$VENV/bin/python3"),
+        ('"$VENV/bin/python" x.py', "$VENV/bin/python"),
+        ("time python x.py", "python"),
+        ("exec python x.py", "python"),
+        ("nohup python x.py > log", "python"),
+        ("timeout -k 5 1h python3.12 x.py", "python3.12"),
+        ("PATH=~/venv/bin python x.py", "python"),
+        ("PATH=/x:$PATH python x.py", "python"),
+        ("time opentelemetry-instrument python x.py", ""),
+        ("grep python x.py", ""),
+        ("ls", ""),
+    ],
+)
+def test_python_that_a_command_hides_is_told(text: str, hidden: str) -> None:
+    """It is run as it is, and what is missed is said with what to write."""
+    made = prepared_text(text, PATH)
+    assert (made.argv, made.by_us) == (("/bin/sh", "-c", text), False)
+    assert made.note.partition(" is run as it is: ")[0] == hidden
+    assert ("write opentelemetry-instrument before it" in made.note) == bool(hidden)
+
+
 @pytest.mark.parametrize(
     ("words", "name"),
     [

@@ -49,11 +49,11 @@ def plan(folder: Path, text: str) -> Plan:
 
 def test_the_seed_s_file_is_taken(tmp_path: Path) -> None:
     """With each of its keys, and those of jobs that its format has besides."""
-    by = dict.fromkeys(("cpus", "memory", "runtime"), "file")
+    by = dict.fromkeys(("cpus", "memory", "runtime", "gpus"), "file")
     of_gpus = dict.fromkeys(("cpus", "gpus", "gpu_memory"), "file")
     assert plan(tmp_path, SEED) == Plan(
         jobs=(
-            JobSpec("my_job", ("python train.py",), True, Request(8, 8 * 2**30, 7200, by=by)),
+            JobSpec("my_job", ("python train.py",), True, Request(8, 8 * 2**30, 7200, 0.0, by=by)),
             JobSpec(
                 "after",
                 ("ls",),
@@ -75,6 +75,15 @@ def test_the_least_file_is_taken(tmp_path: Path) -> None:
     least = plan(tmp_path, "jobs: [{name: a, command: ls}]")
     assert least == Plan((JobSpec("a", ("ls",), as_text=True),))
     assert plan(tmp_path, "jobs: [{name: a, command: ls}]\nresource_monitor: {enabled: no}").enabled is False
+
+
+def test_nothing_is_nobody_and_none_of_a_resource_is_none(tmp_path: Path) -> None:
+    """A job that waits for nothing; and one that needs no GPU, however that is written."""
+    for text in ("gpus: 0", "num_gpus: 0", "num_gpus: 0.0", "gpus: '0'"):
+        job = "jobs: [{name: a, command: ls, blocked_by: , env: {A: '', B: 'null'}, resource_requirements: {%s}}]"
+        made = plan(tmp_path, job % text).jobs[0]
+        assert (made.blocked_by, made.request.gpus, made.request.by) == ((), 0.0, {"gpus": "file"})
+        assert made.environ == {"A": "", "B": "null"}
 
 
 def test_the_example_is_taken() -> None:
@@ -129,6 +138,11 @@ JOB = "jobs:\n  - {name: a, command: ls%s}\n"
         (JOB % ", resource_requirements: {cpus: 1, num_cpus: 2}", 2, ["num_cpus: says the same as 'cpus'"]),
         (JOB % ", resource_requirements: {num_nodes: 2}", 2, ["num_nodes: there is no such key"]),
         (JOB % ", env: {1A: x}", 2, ["jobs[0].env.1A: names of variables"]),
+        (JOB % ", env: {A: null}", 2, ["jobs[0].env.A: takes a text", 'write ""']),
+        (JOB % ", tags: {a: }", 2, ["jobs[0].tags.a: takes a text"]),
+        ("tags: &x {a: b}\njobs:\n  - {name: a, command: ls, <<: *x}", 3, ["jobs[0]: keys cannot be merged by '<<'"]),
+        (JOB % ", env: {<<: {A: b}}", 2, ["jobs[0].env: keys cannot be merged"]),
+        (JOB % ", resource_requirements: {gpus: -1}", 2, ["resource_requirements.gpus: cannot be '-1'", "0 for none"]),
         (JOB % ", env: [A]", 2, ["jobs[0].env: takes keys and values"]),
         (JOB % ", tags: {a: [b]}", 2, ["jobs[0].tags.a: takes a text"]),
         ("resource_monitor: {granularity: all}\n" + JOB % "", 1, ["granularity: cannot be 'all'", "summary"]),

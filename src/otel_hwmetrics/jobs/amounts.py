@@ -54,6 +54,14 @@ def _count(value: Any) -> float:
     return _above_zero(parse_number(0, 1e6)(value))
 
 
+def _gpus(value: Any) -> float:
+    """0 is what is written for jobs that need none."""
+    number = float(parse_number(0, 1e6)(value))
+    if not number >= 0:
+        raise ValueError(value)
+    return number
+
+
 def _bytes(value: Any) -> int:
     return int(_above_zero(size(value)))
 
@@ -69,7 +77,7 @@ AMOUNTS: Final = MappingProxyType(
         "cpus": Amount(_count, "a number of CPUs above 0, as 8 or 0.5"),
         "memory": Amount(_bytes, "bytes above 0, as 8g, 512MiB or 8GB"),
         "runtime": Amount(runtime, "a length of time, as 2h, 90m, PT2H or 01:30:00; a number is seconds"),
-        "gpus": Amount(_count, "a number of GPUs above 0"),
+        "gpus": Amount(_gpus, "a number of GPUs, as 2; 0 for none"),
         "gpu_memory": Amount(_bytes, "bytes of each GPU, as 40g"),
     }
 )

@@ -31,6 +31,13 @@ _ENDS_OPTIONS: Final = ("-c", "-m", "-")
 _CONTROL: Final = ";&|()`"
 _JOINED: Final = re.compile(r"[0-9]*[<>]&[0-9-]+|&>>?")  # where output goes: no command of its own
 _WORDS: Final = re.compile(r"\s*((?:[A-Za-z_]\w*=[^\s'\"$]*\s+)*)(\S.*)", re.DOTALL)
+_EXPANDED: Final = frozenset("~$`\\*?[")
+_RUNNERS: Final = frozenset(
+    ("env", "exec", "ionice", "nice", "nohup", "numactl", "setsid", "stdbuf", "taskset", "time", "timeout")
+)
+# Commands that run another one, which is the job.
+_ASSIGNED: Final = re.compile(r"[A-Za-z_]\w*=")
+_NEAR: Final = 8
 _SHELL: Final = "/bin/sh"
 _FIRST_BYTES: Final = 512
 _AGAIN: Final = "'''exec'"
@@ -76,7 +83,7 @@ def prepared(argv: Sequence[str], environ: Mapping[str, str]) -> Prepared:
         return Prepared(words, instrumented=True)
     interpreter = _interpreter(words[0], environ)
     if interpreter is None:
-        return Prepared(words)
+        return Prepared(words, note=_hidden_python(words))
     if _INJECTED in environ.get("PYTHONPATH", "").replace(os.sep, "/"):
         return Prepared(words, instrumented=True)
     if _is_python(words[0]) and (deaf := _deaf_option(words[1:])):
@@ -97,6 +104,17 @@ def prepared(argv: Sequence[str], environ: Mapping[str, str]) -> Prepared:
     return Prepared((program, *words), instrumented=True, by_us=True, note=note)
 
 
+def _hidden_python(words: Sequence[str], *, unknown: bool = False) -> str:
+    """What is missed where Python is run by another command, or is known to the shell alone; empty for nothing."""
+    runner = os.path.basename(words[0]) in _RUNNERS or _ASSIGNED.match(words[0])
+    for word in words[: _NEAR if runner else 1]:
+        if os.path.basename(word) == INSTRUMENT:
+            return ""
+        if _is_python(word) and (runner or unknown):
+            return f"{word} is run as it is: {_MISSED}; for these write {INSTRUMENT} before it."
+    return ""
+
+
 _MISSED: Final = "its training spans and steps are not recorded, only what it uses"
 
 
@@ -110,7 +128,10 @@ def prepared_text(text: str, environ: Mapping[str, str]) -> Prepared:
     words = None if found is None else _words(found[2])
     if found is None or not words:
         return plain
-    inner = prepared(words, environ)
+    assigned = dict(each.split("=", 1) for each in found[1].split())
+    if any(set(value) & _EXPANDED for value in assigned.values()) or (set(words[0]) & _EXPANDED):
+        return plain._replace(note=_hidden_python(words, unknown=True))  # what it is, the shell alone knows
+    inner = prepared(words, {**environ, **assigned})
     if not inner.by_us:
         return plain._replace(instrumented=inner.instrumented, note=inner.note)
     return inner._replace(argv=(_SHELL, "-c", f"{found[1]}{shlex.quote(inner.argv[0])} {found[2]}"))

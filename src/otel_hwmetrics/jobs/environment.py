@@ -5,16 +5,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from otel_hwmetrics.config import ENVIRONMENT_PREFIX, Config
 from otel_hwmetrics.jobs.command import exports
 
+_KEPT: Final = ("record_run", "record_name")
 _SIGNALS: Final = ("TRACES", "METRICS", "LOGS")
 
 
-def environment(
-    environ: Mapping[str, str], config: Config, run: str, name: str, *, instrumented_by_us: bool
+def environment(  # noqa: PLR0913 - each is a word of its own
+    environ: Mapping[str, str],
+    config: Config,
+    run: str,
+    name: str,
+    *,
+    instrumented_by_us: bool,
+    own: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """A command's environment.
 
@@ -27,6 +35,7 @@ def environment(
         run: The run's id.
         name: The job's name: by it, what its processes record is known to be of this job.
         instrumented_by_us: Whether whoever typed it typed no ``opentelemetry-instrument``.
+        own: What the job itself sets: its options are kept to, but for the two by which it is known to be of this run.
     """
     told = {
         "record_run": run,
@@ -36,8 +45,8 @@ def environment(
     }
     if config.directory:
         told["directory"] = os.path.abspath(os.path.expanduser(config.directory))
-    own = {f"{ENVIRONMENT_PREFIX}{option.upper()}": value for option, value in told.items()}
-    made = {**environ, **own}
+    ours = {f"{ENVIRONMENT_PREFIX}{option.upper()}": (option, value) for option, value in told.items()}
+    made = {**environ, **{name: value for name, (option, value) in ours.items() if option in _KEPT or name not in own}}
     switch = f"{ENVIRONMENT_PREFIX}RECORD"
     made[switch] = made.get(switch) or "true"  # who has switched it off there, has it off
     if instrumented_by_us and not exports(environ):

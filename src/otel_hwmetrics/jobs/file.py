@@ -24,6 +24,8 @@ _JOB: Final = ("name", "command", "blocked_by", "resource_requirements", "env", 
 _OTHER_NAMES: Final = {"num_cpus": "cpus", "num_gpus": "gpus"}
 _REQUIREMENTS: Final = (*AMOUNTS, *_OTHER_NAMES)
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NULL: Final = "tag:yaml.org,2002:null"
+_MERGE: Final = "tag:yaml.org,2002:merge"
 _MOST_JOBS: Final = 10_000
 
 
@@ -62,6 +64,8 @@ class _Node:
         found: dict[str, _Node] = {}
         for key_node, value in self._node.value:
             key = str(key_node.value) if key_node.id == "scalar" else show(key_node.value)
+            if key_node.tag == _MERGE:
+                raise _Node(self._path, key_node, self.key).wrong("keys cannot be merged by '<<'; write them out")
             part = self.within(key, value)
             if allowed and key not in allowed:
                 near = difflib.get_close_matches(key, allowed, 1)
@@ -86,6 +90,11 @@ class _Node:
     def is_list(self) -> bool:
         """Whether it is a list."""
         return bool(self._node.id == "sequence")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing: no value, ``~`` or ``null``."""
+        return bool(self._node.tag == _NULL)
 
     @property
     def is_mapping(self) -> bool:
@@ -228,7 +237,7 @@ def _job(node: _Node, named: Mapping[str, Request]) -> JobSpec:
 
 def _several(node: _Node | None) -> Iterator[_Node]:
     """Of a list each, or the one that there is."""
-    if node is not None:
+    if node is not None and not node.is_empty:
         yield from node.items() if node.is_list else (node,)
 
 
@@ -237,6 +246,8 @@ def _texts(node: _Node | None, names: re.Pattern[str] | None = None, rule: str =
     for key, part in ({} if node is None else node.mapping()).items():
         if names is not None and not names.fullmatch(key):
             raise part.wrong(rule)
+        if part.is_empty:
+            raise part.wrong('takes a text; for an empty one write ""')
         found[key] = str(part.value(str, "a text"))
     return found
 
@@ -261,8 +272,6 @@ def _request(parts: Mapping[str, _Node]) -> Request:
         name = _OTHER_NAMES.get(key, key)
         if name in found:
             raise part.wrong(f"says the same as {name!r}, which is there, too")
-        if key == "num_gpus" and part.value(str, "a number") == "0":
-            continue  # what is written for jobs that have none
         found[name] = part.value(*AMOUNTS[name])
     return Request(**found, by=dict.fromkeys(found, FILE))
 

@@ -94,6 +94,9 @@ class Visible(NamedTuple):
     own: bool = False
 
 
+NO_GPU: Final = Visible({"CUDA_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": ""})
+
+
 def visible_to(own: Mapping[str, str], inherited: Mapping[str, str], *, every: bool) -> Visible:
     """Which GPUs a job may use.
 

@@ -127,7 +127,7 @@ class Launcher:
             if self._watching is not None:
                 self._watching.look()
         elif told.si_signo != signal.SIGCHLD:
-            if told.si_signo in ENDING and len(self._jobs) > 1:
+            if told.si_signo in ENDING and self._settings.logs is not None:  # of a file, of one job, too
                 self._stop(told.si_signo)
             pass_on(told, [pid for number in self._running for pid in self._hearers(number)])
         self._see_who_ended()
@@ -167,7 +167,9 @@ class Launcher:
         inherited, settings = {**self._environ, **job.environ}, self._settings
         if settings.config is None:
             return inherited
-        return environment(inherited, settings.config, settings.run, job.name, instrumented_by_us=made.by_us)
+        return environment(
+            inherited, settings.config, settings.run, job.name, instrumented_by_us=made.by_us, own=job.environ
+        )
 
     def _log(self, number: int, job: JobSpec) -> tuple[str, int | None]:
         """The file of a job's output, open; nothing where it is ours."""

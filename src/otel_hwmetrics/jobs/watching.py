@@ -14,7 +14,7 @@ from otel_hwmetrics._guard import guard
 from otel_hwmetrics.config import Config
 from otel_hwmetrics.folders import host
 from otel_hwmetrics.jobs.children import Child, Ending
-from otel_hwmetrics.jobs.gpus import VARIABLES, GpuLists, Visible, visible_to
+from otel_hwmetrics.jobs.gpus import NO_GPU, VARIABLES, GpuLists, Visible, visible_to
 from otel_hwmetrics.jobs.spec import JobSpec
 from otel_hwmetrics.ranks import RANK, ranks
 from otel_hwmetrics.recording.nouns import WAITING, Job, Request
@@ -52,7 +52,8 @@ def as_recorded(
                 host=host(),
                 rank=rank if isinstance(rank, int) else None,
             ),
-            visible_to(job.environ, environ, every=every_gpu),
+            # Where nothing tells whose a GPU is, it is not of a job that needs none.
+            NO_GPU if job.request.gpus == 0 else visible_to(job.environ, environ, every=every_gpu),
         )
         for number, job in enumerate(jobs, 1)
     ]
