@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -16,8 +16,9 @@ from otel_hwmetrics.folders import Folder
 from otel_hwmetrics.jobs.children import NOT_EXECUTABLE, CannotRun, Child, has_ended, reap, spawn
 from otel_hwmetrics.jobs.command import Prepared, prepared, prepared_text
 from otel_hwmetrics.jobs.environment import environment
+from otel_hwmetrics.jobs.orphans import FIRST, let_go
 from otel_hwmetrics.jobs.schedule import Schedule
-from otel_hwmetrics.jobs.signals import ENDING, Signals, hearers, pass_on
+from otel_hwmetrics.jobs.signals import ENDING, Signals, as_terminal, hearers, is_of_terminal, pass_on, stop
 from otel_hwmetrics.jobs.spec import JobSpec
 from otel_hwmetrics.jobs.watching import Watching
 from otel_hwmetrics.ranks import LOCAL_RANK, ranks
@@ -129,14 +130,26 @@ class Launcher:
         elif told.si_signo != signal.SIGCHLD:
             if told.si_signo in ENDING and self._settings.logs is not None:  # of a file, of one job, too
                 self._stop(told.si_signo)
-            pass_on(told, [pid for number in self._running for pid in self._hearers(number)])
+            self._pass_on(told)
         self._see_who_ended()
+        if told is not None and told.si_signo == signal.SIGCHLD and os.getpid() == FIRST:
+            let_go({child.pid for child, _ in self._running.values()})
         return True
 
-    def _hearers(self, number: int) -> list[int]:
+    def _pass_on(self, told: signal.struct_siginfo) -> None:
+        """Let the jobs have it; and stop with them where it stops them."""
+        for number in self._running:
+            pass_on(told, self._hearers(number, told.si_signo), self._environ)
+        if (
+            told.si_signo == signal.SIGTSTP and not stop() and is_of_terminal(told)
+        ):  # nobody could have them go on, either
+            for number in self._running:
+                as_terminal(signal.SIGCONT, self._hearers(number, signal.SIGCONT))
+
+    def _hearers(self, number: int, told: int) -> Iterable[int]:
         """Who is to get a signal that is a job's; the shell is nobody's who did not type it."""
         pid = self._running[number][0].pid
-        return hearers(pid) if self._jobs[number - 1].as_text else [pid]
+        return hearers(pid, told) if self._jobs[number - 1].as_text else [pid]
 
     def _begin(self, number: int, signals: Signals) -> None:
         job, made = self._jobs[number - 1], self._prepared[number - 1]
