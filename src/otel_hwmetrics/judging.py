@@ -127,6 +127,7 @@ class Judging:
     def record_with(self, recorder: Recorder) -> None:
         """Have the run recorded. Called before `start`."""
         self._recorder = recorder
+        self._last_words.wait_for_a_recording()
         self._waiting.append(recorder)
         self._sinks = (*self._sinks, recorder)
         if self._silent:  # nothing leaves this process; the recording does not

@@ -146,8 +146,104 @@ def test_a_job_that_outlives_sigterm_is_recorded_on(tmp_path: Path) -> None:
     assert done[0] == 0, done[2]
     with recorded(tmp_path / "ours") as found:
         (job,) = found.jobs()
+        assert (job.state, job.exit_code) == ("done", None)
         assert job.summary.looks >= 4
         assert found.ended_ns is not None
+
+
+def test_a_job_that_saves_its_state_on_sigterm_has_not_failed(tmp_path: Path) -> None:
+    """The way of those that a scheduler preempts: the loop is left, and the program ends by itself. Of exceptions likewise."""
+    code = """
+    stop = False
+    def on_sigterm(*_):
+        global stop
+        stop = True
+    signal.signal(signal.SIGTERM, on_sigterm)
+    instrument()
+    try:
+        raise ValueError("is shown, and that is all")
+    except ValueError as error:
+        sys.excepthook(ValueError, error, None)
+    looks(2)
+    os.kill(os.getpid(), signal.SIGTERM)
+    while not stop:
+        time.sleep(0.01)
+    """
+    done = run(code, tmp_path / "ours")
+    assert done[0] == 0, done[2]
+    with recorded(tmp_path / "ours") as found:
+        (job,) = found.jobs()
+        assert (job.state, job.exit_code) == ("done", None)
+        assert found.ended_ns is not None
+
+
+SLOWLY = """
+from otel_hwmetrics.recording import Writer
+
+def unhurried():
+    "Here it is just the time that matters."
+
+tries = []
+commit = Writer.commit
+
+def slowly(self, *arguments, **more):
+    tries.append(time.monotonic())
+    if len(tries) == 2:  # of a batch: it would be tried again in minutes
+        raise sqlite3.OperationalError("database or disk is full")
+    if len(tries) > 2:
+        time.sleep(0.4)
+    return commit(self, *arguments, **more)
+"""
+
+
+def test_sigterm_waits_for_a_slow_disk_and_for_one_that_has_failed_before(tmp_path: Path) -> None:
+    """Twice as long as for anything else, and more: the last batch and the end are told of nowhere else."""
+    code = """
+    import sqlite3
+    Writer.commit = slowly
+    instrument(record_batch=1)
+    from otel_hwmetrics.sinks import recorder_file
+    deadline = time.monotonic() + 60
+    while len(tries) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    looks(2)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+    """
+    done = run(code, tmp_path / "ours", begin=BEGIN + SLOWLY)
+    assert done[0] == -15, done[2]
+    with recorded(tmp_path / "ours") as found:
+        (job,) = found.jobs()
+        assert (job.state, job.exit_code) == ("failed", -15)
+
+
+def test_a_second_recording_of_one_process_is_of_its_own_time(tmp_path: Path) -> None:
+    """In a sweep what one trial used is not the next one's, too."""
+    code = """
+    for trial in range(2):
+        instrument(record_run=f"trial-{trial}")
+        if not trial:
+            used = time.process_time()
+            while time.process_time() < used + 3:
+                pass
+        looks(3)
+        hw.uninstrument()
+    """
+    done = run(code, tmp_path / "ours")
+    assert done[0] == 0, done[2]
+    jobs = []
+    for trial in range(2):
+        with open_run(f"trial-{trial}", str(tmp_path / "ours")) as found:
+            jobs += found.jobs()
+    first, second = jobs
+    assert first.ended_ns is not None
+    assert second.started_ns is not None
+    assert second.started_ns >= first.ended_ns
+    assert first.summary.cpu_seconds is not None
+    assert second.summary.cpu_seconds is not None
+    assert first.summary.cpu_seconds > 3 > second.summary.cpu_seconds
+    assert second.ended_ns is not None
+    assert second.summary.seconds <= (second.ended_ns - second.started_ns) / 1e9 + 0.5
 
 
 def test_children_that_are_forked_leave_the_recording_to_their_parent(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is said before a job ends: on SIGTERM, by which launchers and schedulers end it, and on an exception.
 
-The job ends as it would without us: by the same handlers, with the same exit status, at most `PATIENCE` later. Nothing
-is said on Ctrl-C and `sys.exit`, by which people end a job that is well, nor where another library catches what would
+The job ends as it would without us: by the same handlers, with the same exit status, at most `PATIENCE` later; of one that
+is recorded and that SIGTERM ends, by what is the default, `RECORDING`. Nothing is said on Ctrl-C and `sys.exit`, by which people end a job that is well, nor where another library catches what would
 have ended it or calls `os._exit`.
 
 There is one exception. Where SIGTERM did what is the default, a handler that is installed later finds ours, which can be
@@ -35,6 +35,8 @@ from otel_hwmetrics.sinks.wakeup import Wakeup, end_by
 
 PATIENCE = 0.2
 """Seconds that the end is held up at most; what takes longer is left."""
+RECORDING = 1.0
+"""Seconds likewise where a run is recorded and nobody else has a handler that SIGTERM's grace is meant for: a disk is slow."""
 QUIET = 60.0
 """Seconds without further words: a handler of SIGTERM may raise the exception that then ends the job."""
 ANSWER_WITHIN = 0.1
@@ -57,7 +59,7 @@ class LastWords:
 
     def __init__(self, flush: Callable[[str, str], object], patience: float = PATIENCE) -> None:
         self._flush = flush
-        self._patience = patience
+        self._patience = self._patience_by_default = patience
         self._on = False
         self._pid = 0
         self._turn = _thread.allocate_lock()  # never waited for: whoever finds it taken lets the other one speak
@@ -97,6 +99,10 @@ class LastWords:
             if self._is_ours(signal.getsignal(signal.SIGTERM)) and not self._wakeup.followed:
                 signal.signal(signal.SIGTERM, self._handler)
 
+    def wait_for_a_recording(self) -> None:
+        """Hold up a SIGTERM that does what is the default for `RECORDING`: what it leads to can be told of nowhere else."""
+        self._patience_by_default = max(self._patience, RECORDING)
+
     @property
     def on(self) -> bool:
         """Whether it is ready."""
@@ -109,6 +115,9 @@ class LastWords:
     def give_way(self) -> None:
         """Hear SIGTERM no more, now that another one takes it over. On the main thread."""
         self._wakeup.stop()
+
+    def _ends_by_default(self) -> bool:
+        return not callable(self._handler) and self._is_ours(signal.getsignal(signal.SIGTERM))
 
     def _is_ours(self, handler: object) -> bool:
         return getattr(handler, "__self__", None) is self
@@ -139,7 +148,7 @@ class LastWords:
         self._say(SIGTERM)
         if callable(self._handler):
             self._handler(signum, frame)
-        elif self._is_ours(signal.getsignal(signum)):
+        elif self._ends_by_default():
             # Else it was a later handler that called, and may let the job live: see above.
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
@@ -169,7 +178,8 @@ class LastWords:
             return
         now = time.monotonic()
         if now >= self._quiet_until and self._turn.acquire(blocking=False):
-            self._deadline, self._quiet_until = now + self._patience, now + QUIET
+            patience = self._patience_by_default if reason == SIGTERM and self._ends_by_default() else self._patience
+            self._deadline, self._quiet_until = now + patience, now + QUIET
             try:
                 _thread.start_new_thread(self._speak, (reason, exception))
             except RuntimeError:  # a cgroup limits threads, or the interpreter is about to end

@@ -27,7 +27,7 @@ from otel_hwmetrics.model import Snapshot
 from otel_hwmetrics.recording import Writer
 from otel_hwmetrics.recording.nouns import RecordedFile, RecordedSpan
 from otel_hwmetrics.sinks.base import Alert, dropped
-from otel_hwmetrics.sinks.last_words import PATIENCE, QUIET
+from otel_hwmetrics.sinks.last_words import RECORDING
 from otel_hwmetrics.sinks.nudge import Nudge
 from otel_hwmetrics.sinks.recorder_choice import Choice
 from otel_hwmetrics.sinks.recorder_file import RecordingFile
@@ -50,6 +50,7 @@ AT_EXIT: Final = 1.0
 
 _SPANS: Final = "recording a span"
 _NOTING_A_SPAN: Final = guard(_SPANS)
+_PASSING_ON: Final = guard("writing what is recorded")
 
 
 class _Look(NamedTuple):
@@ -99,7 +100,7 @@ class Recorder:
         self._lost_spans, self._told_of_lost = 0, False
         self._wake = Nudge()
         self._written = threading.Event()
-        self._ending: tuple[int | None, float] = (None, float("-inf"))  # how it seems to end, and since when
+        self._ending: int | None = None  # how it seems to end
         self._hurry = self._closing = False
         self._pid = os.getpid()
         self._life = Lasting("recorder", self._run, "the run is recorded no further")
@@ -180,18 +181,21 @@ class Recorder:
         Args:
             exit_code: How it would, as subprocess has it.
         """
-        self._ending = exit_code, time.monotonic()
+        self._ending = exit_code
         self._written.clear()
         self._hurry = True
         self._wake.set()
 
-    def wait(self, timeout: float = PATIENCE) -> None:
+    def wait(self, timeout: float = RECORDING) -> None:
         """Wait until what `flush` asked for is done, ``timeout`` seconds at most."""
         self._written.wait(timeout)
 
     def close(self) -> None:
         """Have what waits written, and the file closed in good order. Never waits."""
-        self._close(_exit_code_of(sys.exc_info()[1]))
+        error = sys.exc_info()[1]
+        if error is None and self._ending == 1:  # told of an exception: this may be on the way out of it
+            error = _unhandled()
+        self._close(_exit_code_of(error))
 
     def join(self, timeout: float) -> None:
         """Wait for that after `close`, ``timeout`` seconds at most; later it is done when the disk lets it."""
@@ -205,10 +209,14 @@ class Recorder:
         for waiting in (self._looks, self._others, self._spans, self._open):
             waiting.clear()
 
-    def write(self) -> bool:
-        """Write a batch. Called on the thread that writes; True where all of it is written."""
+    def write(self, *, at_once: bool = False) -> bool:
+        """Write a batch. Called on the thread that writes; True where all of it is written.
+
+        Args:
+            at_once: As `RecordingFile.ready` has it.
+        """
         file = self._file
-        writer = file.ready()
+        writer = file.ready(at_once=at_once)
         if self._looks:
             file.missing += self._looks[0].number - self._taken - 1
             self._taken = self._looks[0].number - 1
@@ -220,8 +228,7 @@ class Recorder:
         return file.commit()
 
     def _close(self, exit_code: int | None) -> None:
-        if exit_code is not None:
-            self._ending = exit_code, time.monotonic()
+        self._ending = exit_code  # a SIGTERM that was told of before did not end it
         self._closing = True
         self._wake.set()
 
@@ -240,7 +247,7 @@ class Recorder:
     def _keep(self, span_id: int, task: Callable[[], RecordedSpan]) -> None:
         """Have a span wait; where many do, they are written before their time."""
         self._spans[span_id] = task
-        if len(self._spans) > MOST_OTHERS // 2 and not self._file.failing:
+        if len(self._spans) >= MOST_OTHERS // 4 and not self._file.failing:
             self._wake.set()
 
     def _pass_spans_on(self, writer: Writer) -> None:
@@ -262,10 +269,13 @@ class Recorder:
             number, row, jobs = self._looks.popleft()
             self._taken = number
             if row is not None:
-                writer.look(row.time_unix_nano, row.series, row.values)
-            _write_jobs(jobs, writer)
+                with _PASSING_ON:
+                    writer.look(row.time_unix_nano, row.series, row.values)
+            with _PASSING_ON:
+                _write_jobs(jobs, writer)
         while self._others:
-            self._others.popleft()(writer)
+            with _PASSING_ON:  # each for itself: behind it may be how the job ended
+                self._others.popleft()(writer)
 
     def _run(self) -> None:
         pause = min(FIRST_AFTER, self._batch)
@@ -279,7 +289,7 @@ class Recorder:
             with guard("recording the run"):
                 if hurry:
                     self._say_that_it_ends()
-                self.write()
+                self.write(at_once=hurry)
             if hurry:
                 self._written.set()
         if os.getpid() == self._pid:
@@ -300,12 +310,9 @@ class Recorder:
 
     def _say_that_it_ends(self) -> None:
         """Have each job told as it would be left, should this be the end."""
-        exit_code, since = self._ending
-        if time.monotonic() - since > QUIET:
-            exit_code = None  # it went on
-        with self._of_jobs:
-            jobs = tuple(self._jobs.ended(self._time_ns(), exit_code))
-        self._others.append(partial(_write_jobs, jobs))  # whatever waits already
+        with guard("telling how jobs end"), self._of_jobs:
+            jobs = tuple(self._jobs.ended(self._time_ns(), self._ending))
+            self._others.append(partial(_write_jobs, jobs))  # whatever waits already
 
 
 def _write_jobs(jobs: tuple[JobLook, ...], writer: Writer) -> None:
