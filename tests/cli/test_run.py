@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -253,6 +254,16 @@ def test_jobs_of_a_file_run_in_their_order(tmp_path: Path) -> None:
     assert launched.lines(done.stderr, "bad: failed with exit code 9")
     assert jobs["first"].started_ns is not None
     assert jobs["never"].started_ns is None
+
+
+def test_a_signal_ends_a_file_of_one_job_as_any_other(tmp_path: Path) -> None:
+    """The launcher ends by it, too."""
+    (tmp_path / "jobs.yaml").write_text("jobs: [{name: a, command: touch begun; exec sleep 60}]")
+    begun = launched.begin("--file", "jobs.yaml", folder=tmp_path)
+    launched.until((tmp_path / "begun").exists, "the job begins")
+    begun.terminate()
+    begun.communicate(timeout=launched.DEADLINE)
+    assert begun.returncode == -signal.SIGTERM
 
 
 def test_plots_lie_beside_the_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,12 +17,12 @@ from otel_hwmetrics.catalog import gpu
 from otel_hwmetrics.catalog.gpu_activity import PROCESS_MEMORY
 from otel_hwmetrics.jobs import watch as watch_module
 from otel_hwmetrics.jobs.children import Child, Ending
-from otel_hwmetrics.jobs.gpus import Claim, GpuLists, Visible, gpus_of, visible_to
+from otel_hwmetrics.jobs.gpus import NO_GPU, Claim, GpuLists, Visible, gpus_of, visible_to
 from otel_hwmetrics.jobs.spec import JobSpec
 from otel_hwmetrics.jobs.watch import Watch
 from otel_hwmetrics.jobs.watching import as_recorded
 from otel_hwmetrics.model import Snapshot
-from otel_hwmetrics.recording.nouns import DONE, WAITING, Job, Totals
+from otel_hwmetrics.recording.nouns import DONE, WAITING, Job, Request, Totals
 from otel_hwmetrics.sources.gpu.nvidia.board import _at_pace
 from otel_hwmetrics.sources.gpu.nvidia.readers import READERS
 
@@ -145,11 +145,15 @@ def test_amd_s_variables_count_for_amd_s_gpus(
 def test_jobs_of_a_file_do_not_share_what_the_launcher_may_use() -> None:
     """Only what a job sets by itself is its own."""
     jobs = [JobSpec("a", ("x",)), JobSpec("b", ("y",), environ={"CUDA_VISIBLE_DEVICES": "1"})]
+    jobs += [JobSpec("c", ("z",), request=Request(gpus=0.0))]
     given = as_recorded(jobs, {"CUDA_VISIBLE_DEVICES": "0,1", "PATH": "/bin"}, every_gpu=True)
     assert [visible for _, visible in given] == [
         Visible({"CUDA_VISIBLE_DEVICES": "0,1"}),
         Visible({"CUDA_VISIBLE_DEVICES": "1"}, own=True),
+        NO_GPU,
     ]
+    found = gpus_of(Lists(can_tell=False), machine(), Claim({1}, 1.0, NO_GPU))
+    assert found == ({}, False)  # it needs none, and nothing says that it has one
 
 
 def test_a_gpu_that_is_heard_of_no_more_keeps_nobody_from_the_others() -> None:
