@@ -16,7 +16,7 @@ from otel_hwmetrics.display.export.target import Heard, target
 from otel_hwmetrics.display.finite import finite
 from otel_hwmetrics.display.words import iso
 from otel_hwmetrics.recording import Run
-from otel_hwmetrics.recording.nouns import Job
+from otel_hwmetrics.recording.nouns import Job, RecordedAlert, RecordedSpan
 
 VERSION: Final = 1
 """Of what is written; a greater one may leave out or change what is there now, the same one only adds."""
@@ -66,12 +66,17 @@ def _lines(run: Run, parts: Sequence[Part], choice: Choice) -> Iterator[dict[str
         for span in part.recording.spans():
             end = span.ended_ns or part.recording.about.heard_ns
             if _overlaps(span.started_ns, end, choice):
-                yield {"type": "span", "process": part.number, **_times(asdict(span))}
+                yield {"type": "span", "process": part.number, **_of_process(span)}
         for alert in part.recording.alerts():
             if _overlaps(alert.at_ns, alert.at_ns, choice):
-                yield {"type": "alert", "process": part.number, **_times(asdict(alert))}
+                yield {"type": "alert", "process": part.number, **_of_process(alert)}
         for file in part.recording.files():
             yield {"type": "file", "process": part.number, **_times(file._asdict())}
+
+
+def _of_process(told: RecordedSpan | RecordedAlert) -> dict[str, Any]:
+    """A span or an alert; host and rank are told of its process."""
+    return {name: value for name, value in _times(asdict(told)).items() if name not in {"host", "rank"}}
 
 
 def _job(job: Job) -> dict[str, Any]:
