@@ -9,6 +9,7 @@ import pickle
 import threading
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 from opentelemetry import trace
@@ -246,3 +247,15 @@ def test_faults_of_ours_are_passed_over(ended: InMemorySpanExporter, monkeypatch
     run.finish()
     assert of(ended) == []
     _guard.faults.clear()
+
+
+def test_a_recording_is_told_of_ends_whoever_made_the_spans(ended: InMemorySpanExporter) -> None:
+    """The provider here has not met us, so nobody else tells."""
+    journal = TRACKER.journal = mock.Mock()
+    run = Run("somebody")
+    run.begin("fit")
+    run.begin("epoch")
+    run.finish()
+    assert [call.args[0].name for call in journal.began.call_args_list] == ["fit", "epoch"]
+    assert [call.args[0].name for call in journal.ended.call_args_list] == ["epoch", "fit"]
+    assert all(call.args[0].end_time for call in journal.ended.call_args_list)
