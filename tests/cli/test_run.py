@@ -219,9 +219,9 @@ jobs:
   - {name: first, command: "echo one; date +%s%N > first", resource_requirements: small}
   - name: second
     command: |
-      test -e first && echo "$WORD" && date +%s%N > second
+      test -e first && echo "$WORD $OTEL_PYTHON_HWMETRICS_SAMPLE_INTERVAL" && date +%s%N > second
     blocked_by: first
-    env: {WORD: two}
+    env: {WORD: two, OTEL_PYTHON_HWMETRICS_SAMPLE_INTERVAL: "5"}
     tags: {kind: late}
   - {name: bad, command: "echo why >&2; exit 9"}
   - {name: never, command: touch never, blocked_by: [bad, second]}
@@ -241,7 +241,7 @@ def test_jobs_of_a_file_run_in_their_order(tmp_path: Path) -> None:
         assert written.name == "nightly"
     assert {name: path.read_text() for name, path in logs.items()} == {
         "first": "one\n",
-        "second": "two\n",
+        "second": "two 5\n",
         "bad": "why\n",
     }
     assert {oct(path.stat().st_mode & 0o777) for path in logs.values()} == {"0o600"}
