@@ -16,7 +16,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
@@ -86,7 +86,22 @@ def _terminal(folder: Path, *command: str) -> Iterator[tuple[int, int]]:
     try:
         yield child, terminal
     finally:
+        for each in _below(child):  # where it should have ended, and has not
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
         os.close(terminal)
+
+
+def _below(pid: int) -> list[int]:
+    """A process and all below it; nobody where it is gone."""
+    own = [int(each) for path in Path(f"/proc/{pid}/task").glob("*/children") for each in path.read_text().split()]
+    return [pid, *(each for child in own for each in _below(child))] if Path(f"/proc/{pid}").exists() else []
+
+
+def _end(child: int) -> int:
+    """How a child of ours ends."""
+    until(lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT), "it does not end")
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
@@ -151,8 +166,7 @@ def test_what_a_terminal_sends_comes_once(tmp_path: Path) -> None:
         until(lambda: "SIGCONT" in _heard(tmp_path), "it was not stopped, and let go on")
         until(lambda: _state(launcher) != "T", "the launcher does not go on")
         (tmp_path / "pid.end").touch()
-        _, status = os.waitpid(shell, 0)
-    assert os.waitstatus_to_exitcode(status) == 11
+        assert _end(shell) == 11
     assert _heard(tmp_path)[:3] == ["SIGINT", "SIGTSTP", "SIGCONT"]  # the shell lets the whole group go on, as do we
 
 
@@ -165,9 +179,8 @@ def test_nothing_stops_where_nobody_could_let_it_go_on(tmp_path: Path, own_group
     with _terminal(tmp_path, *command) as (launcher, terminal):
         pid = _pid(tmp_path)
         os.write(terminal, b"\x1a\x03")  # one after the other: where one of them has stopped, nothing ends
-        _, status = os.waitpid(launcher, 0)
+        assert _end(launcher) == -signal.SIGINT
         assert not alive(pid)
-    assert os.waitstatus_to_exitcode(status) == -signal.SIGINT
 
 
 def test_a_command_with_a_process_group_of_its_own_has_what_the_terminal_sends(tmp_path: Path) -> None:
@@ -184,8 +197,7 @@ def test_a_command_with_a_process_group_of_its_own_has_what_the_terminal_sends(t
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 7, 70, 0, 0))
         until(lambda: len(_heard(tmp_path)) >= 2, "SIGWINCH has not come")
         (tmp_path / "pid.end").touch()
-        _, status = os.waitpid(launcher, 0)
-    assert os.waitstatus_to_exitcode(status) == 11
+        assert _end(launcher) == 11
     assert _heard(tmp_path) == ["SIGINT", "SIGWINCH"]
 
 
@@ -298,12 +310,6 @@ while True:
 """
 
 
-def _below(pid: int) -> list[int]:
-    """A process and all below it."""
-    own = [int(each) for path in Path(f"/proc/{pid}/task").glob("*/children") for each in path.read_text().split()]
-    return [pid, *(each for child in own for each in _below(child))]
-
-
 def test_a_signal_comes_to_what_the_jobs_of_a_file_run(tmp_path: Path) -> None:
     """SIGUSR1 to who knows it; SIGTERM ends all of a script, and leaves to a training what it has started itself.
 
@@ -330,7 +336,7 @@ def test_a_signal_comes_to_what_the_jobs_of_a_file_run(tmp_path: Path) -> None:
         assert {job.name: job.state for job in written.jobs()} == {"script": FAILED, "trapped": FAILED, "next": SKIPPED}
 
 
-NAMESPACE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+NAMESPACE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
 ADOPTS = """
 for each in 1 2 3 4 5; do (sleep 0.05 & echo $! >>orphans); done
 while for each in $(cat orphans); do test ! -e /proc/$each || break; done; test -e /proc/$each; do sleep 0.05; done
@@ -356,9 +362,9 @@ def test_the_first_process_of_a_container_waits_for_whom_it_adopts(tmp_path: Pat
 WAITS = """
 import os, subprocess, threading, time
 from otel_hwmetrics.jobs.orphans import let_go
-held, job = subprocess.Popen(["true"]), subprocess.Popen(["true"])
+held, job = subprocess.Popen(["false"]), subprocess.Popen(["false"])
 others = []
-thread = threading.Thread(target=lambda: (others.append(subprocess.Popen(["true"])), stay.wait()), daemon=True)
+thread = threading.Thread(target=lambda: (others.append(subprocess.Popen(["false"])), stay.wait()), daemon=True)
 stay = threading.Event()
 thread.start()
 while not others:
@@ -366,11 +372,11 @@ while not others:
 for each in (held, job, *others):
     os.waitid(os.P_PID, each.pid, os.WEXITED | os.WNOWAIT)
 let_go({held.pid, job.pid})
-assert held.wait() == 0
+assert held.wait() == 1
 let_go({job.pid})
-assert job.wait() == 0
+assert job.wait() == 1
 let_go(())
-assert others[0].wait() == 0
+assert others[0].wait() == 1
 """
 
 
