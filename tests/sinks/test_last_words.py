@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -666,6 +667,25 @@ def test_what_was_there_is_there_again() -> None:
         assert signal.getsignal(signal.SIGTERM) is theirs
         assert sys.excepthook is hook
     finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_handler_of_somebodys_waits_for_no_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The grace after SIGTERM is for what it does; a disk may be slow beside it."""
+    monkeypatch.setattr(last_words, "RECORDING", 120.0)
+    over, heard = threading.Event(), []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(over.is_set()))
+    last = LastWords(lambda *_: over.wait(120), patience=0.05)
+    last.wait_for_a_recording()
+    try:
+        last.install()
+        began = time.monotonic()
+        signal.raise_signal(signal.SIGTERM)
+        assert heard == [False]
+        assert time.monotonic() - began < last_words.RECORDING / 2
+    finally:
+        over.set()
+        last.uninstall()
         signal.signal(signal.SIGTERM, before)
 
 

@@ -179,9 +179,13 @@ def test_a_job_that_saves_its_state_on_sigterm_has_not_failed(tmp_path: Path) ->
 
 SLOWLY = """
 from otel_hwmetrics.recording import Writer
+from otel_hwmetrics.sinks import last_words, recorder
+
+last_words.RECORDING = 60  # what else is done on this machine takes its time, too
+recorder.Recorder.wait.__defaults__ = (60,)
 
 def unhurried():
-    "Here it is just the time that matters."
+    "The patience with anything else is what it is."
 
 tries = []
 commit = Writer.commit
@@ -197,12 +201,11 @@ def slowly(self, *arguments, **more):
 
 
 def test_sigterm_waits_for_a_slow_disk_and_for_one_that_has_failed_before(tmp_path: Path) -> None:
-    """Twice as long as for anything else, and more: the last batch and the end are told of nowhere else."""
+    """Longer than for anything else: the last batch and the end are told of nowhere else."""
     code = """
     import sqlite3
     Writer.commit = slowly
     instrument(record_batch=1)
-    from otel_hwmetrics.sinks import recorder_file
     deadline = time.monotonic() + 60
     while len(tries) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
