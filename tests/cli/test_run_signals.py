@@ -178,7 +178,10 @@ def test_nothing_stops_where_nobody_could_let_it_go_on(tmp_path: Path, own_group
     command = words("--quiet", "--", PYTHON, "-I", script(tmp_path, text), str(tmp_path / "pid"), folder=tmp_path)
     with _terminal(tmp_path, *command) as (launcher, terminal):
         pid = _pid(tmp_path)
-        os.write(terminal, b"\x1a\x03")  # one after the other: where one of them has stopped, nothing ends
+        os.write(terminal, b"\x1a")
+        assert os.read(terminal, 2) == b"^Z"  # shown once it has been sent
+        until(lambda: not _pending(launcher), "it is not taken")
+        os.write(terminal, b"\x03")  # where one of them has stopped, nothing ends
         assert _end(launcher) == -signal.SIGINT
         assert not alive(pid)
 
