@@ -227,6 +227,9 @@ def test_the_oldest_versions_are_those_that_the_project_allows(audit: ModuleType
             "otlp": [],
             "demo": ["rich>=13", "otel-hwmetrics[otlp]"],
             "notify": ["apprise>=2.0.1,<3"],
+            "run": ["PyYAML>=6"],
+            "plot": ["plotly>=6"],
+            "parquet": [],
         },
     }
     pins = audit.oldest(project, "# a comment\nopentelemetry-api==1.38.0\n")
@@ -235,6 +238,8 @@ def test_the_oldest_versions_are_those_that_the_project_allows(audit: ModuleType
         "tomli": "2",
         "rich": "13",
         "apprise": "2.0.1",
+        "pyyaml": "6",
+        "plotly": "6",
         "opentelemetry-api": "1.38.0",
     }
 

@@ -71,8 +71,11 @@ def test_a_run_is_named_in_any_way(runs: Path, capsys: pytest.CaptureFixture[str
     assert (said.code, said.err) == (0, "")
 
 
-def test_a_folder_of_several_runs_is_listed(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_of_several_runs_is_listed(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The newest first; a folder of one is reported, and --list and --all-runs say which is wanted."""
+    monkeypatch.setenv("COLUMNS", "200")  # how long its path is goes by who runs it
     shown = Said(capsys, str(runs)).out
     assert shown == Said(capsys, "--list").out == Said(capsys, "--list", str(runs)).out
     assert [line.split()[0] for line in shown.splitlines()[2:]] == ["21f3a9c2", "11f3a9c2", "01f3a9c2"]

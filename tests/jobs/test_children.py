@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from launched import BY_A_SMALL_PROCESS
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it needs /proc")
 
 STARTS = """
@@ -30,7 +32,9 @@ print(json.dumps([small, large]))
 
 def test_what_we_had_ourselves_is_no_command_s_peak() -> None:
     """Neither what we had before, nor what we came to have until it was itself; the peak of one that has more is told."""
-    ran = subprocess.run([sys.executable, "-c", STARTS], capture_output=True, text=True, check=True, timeout=60)
+    ran = subprocess.run(
+        [*BY_A_SMALL_PROCESS, sys.executable, "-c", STARTS], capture_output=True, text=True, check=True, timeout=60
+    )
     small, large = json.loads(ran.stdout)
     assert small is None
     assert large > 400 * 2**20

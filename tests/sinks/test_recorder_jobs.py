@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from launched import BY_A_SMALL_PROCESS
 from otel_hwmetrics.catalog import gpu, gpu_activity, process, tree
 from otel_hwmetrics.model import Metric, Reading, Series, Snapshot, Window
 from otel_hwmetrics.ranks import LOCAL_RANK, RANK
@@ -333,7 +334,9 @@ own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resou
 print(json.dumps([totals.cpu_seconds, own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
                   totals.max_rss, children.ru_maxrss * (1 if sys.platform == "darwin" else 1024)]))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [*BY_A_SMALL_PROCESS, sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     cpu, kernels_cpu, rss, kernels_rss = json.loads(done.stdout)
     assert cpu == pytest.approx(kernels_cpu, abs=0.05)
     assert rss == kernels_rss
