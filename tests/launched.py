@@ -34,12 +34,19 @@ BY_A_SMALL_PROCESS = ("/bin/sh", "-c", '"$@"; exit $?', "sh")
 """In front of a command: the most memory of a process counts from what started it had (getrusage(2)), and tests are large."""
 
 
-def run(
-    *arguments: str, folder: Path, given: str = "", by: tuple[str, ...] = (), **more: str
-) -> subprocess.CompletedProcess[str]:
-    """Run it to its end, with words in front of the command."""
+def run(*arguments: str, folder: Path, given: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    return _run(words(*arguments, folder=folder), folder, given, more)
+
+
+def run_by_a_small_process(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Likewise, where the most memory of processes counts."""
+    return _run([*BY_A_SMALL_PROCESS, *words(*arguments, folder=folder)], folder, "", {})
+
+
+def _run(command: list[str], folder: Path, given: str, more: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*by, *words(*arguments, folder=folder)],
+        command,
         cwd=folder,
         env=environ(folder, **more),
         input=given,

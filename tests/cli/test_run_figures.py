@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from launched import BY_A_SMALL_PROCESS, COMMAND, PYTHON, environ, recorded, run, script
+from launched import COMMAND, PYTHON, environ, recorded, run, run_by_a_small_process, script
 from otel_hwmetrics.recording.nouns import DONE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it needs /proc")
@@ -78,7 +78,7 @@ def test_three_real_jobs(tmp_path: Path) -> None:
     timed = f"exec {TIME} -v -o" if os.path.exists(TIME) else "exec env X="
     (tmp_path / "jobs.yaml").write_text(JOBS.format(time=timed, python=PYTHON))
     began = time.monotonic()
-    done = run("--file", "jobs.yaml", "--max-parallel", "3", folder=tmp_path, by=BY_A_SMALL_PROCESS)
+    done = run_by_a_small_process("--file", "jobs.yaml", "--max-parallel", "3", folder=tmp_path)
     lasted = time.monotonic() - began
     assert done.returncode == 0, done.stderr
     with recorded(tmp_path) as written:
