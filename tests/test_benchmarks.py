@@ -61,7 +61,7 @@ def test_what_recording_costs_is_measured() -> None:
     assert found["reading_s"].keys() == {
         "open",
         "jobs, spans, alerts, files",
-        "totals of every series",
+        "every minute of a series",
         "every look at the job",
         "all",
     }
