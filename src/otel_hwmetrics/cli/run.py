@@ -158,7 +158,7 @@ def _code(plan: Plan, given: argparse.Namespace) -> int:
             print("error: there is no folder for the jobs' output; name one with --directory.", file=sys.stderr)
             return 1
     run = run_id(os.environ) if config is None else config.record_run
-    settings = Settings(config, run, plan.name, given.max_parallel or _cpus(), logs, say)
+    settings = Settings(config, run, given.max_parallel or _cpus(), logs, say)
     launcher = Launcher(plan.jobs, settings, _environ())
     launcher.run()
     if config is not None:

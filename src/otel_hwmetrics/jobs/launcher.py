@@ -46,7 +46,6 @@ class Settings:
     Attributes:
         config: Every option; None where nothing is watched.
         run: The run's id.
-        name: What people call it.
         at_once: How many jobs may run.
         logs: Where the output of each goes to a file; None where it is ours.
         say: Tells people something, a line.
@@ -54,7 +53,6 @@ class Settings:
 
     config: Config | None
     run: str
-    name: str
     at_once: int = 1
     logs: Folder | None = None
     say: Callable[[str], object] = field(default=lambda _: None)

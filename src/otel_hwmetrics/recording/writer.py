@@ -91,7 +91,7 @@ class Writer:
         path: The file, empty or not there yet. Who cares for its mode makes it before.
         about: Who writes it.
         detail: Seconds for which every look is kept; of older ones there is a row a minute.
-        size: Bytes that the file may have; the oldest looks go first, then the oldest minutes.
+        size: Bytes that the file may have; of what takes most, the oldest goes first (`otel_hwmetrics.recording.upkeep`).
 
     Raises:
         sqlite3.Error: The file cannot be written.
@@ -160,9 +160,8 @@ class Writer:
         """A job is known, or has changed; its `summary` is made of its samples, whatever is said here."""
         self._jobs[job.id] = self._all_jobs[job.id] = job
         tally = self._tallies.get(job.id)
-        if (
-            tally is None or tally.is_new
-        ):  # the first look speaks of the time since it began, which may not be known before
+        # The first look speaks of the time since the job began, which may not have been known before.
+        if tally is None or tally.is_new:
             self._tallies[job.id] = JobTally(job.started_ns, self._interval)
 
     def sample(self, job_id: int, sample: JobSample, totals: Totals) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is said before a job ends: on SIGTERM, by which launchers and schedulers end it, and on an exception.
 
-The job ends as it would without us: by the same handlers, with the same exit status, at most `PATIENCE` later; of one that
-is recorded and that SIGTERM ends, by what is the default, `RECORDING`. Nothing is said on Ctrl-C and `sys.exit`, by which people end a job that is well, nor where another library catches what would
-have ended it or calls `os._exit`.
+The job ends as it would without us: by the same handlers, with the same exit status, at most `PATIENCE` later, or
+`RECORDING` where the run is recorded and SIGTERM does what is the default. Nothing is said on Ctrl-C and `sys.exit`, by which
+people end a job that is well, nor where another library catches what would have ended it or calls `os._exit`.
 
 There is one exception. Where SIGTERM did what is the default, a handler that is installed later finds ours, which can be
 called, and not the default, which cannot. When it calls, it has to end the process on its own: what calls us may as well
