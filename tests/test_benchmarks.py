@@ -63,6 +63,7 @@ def test_what_recording_costs_is_measured() -> None:
         "jobs, spans, alerts, files",
         "every minute of a series",
         "every look at the job",
+        "otel-hwmetrics report, imports included",
         "all",
     }
 
